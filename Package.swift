@@ -1,0 +1,116 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+// One set of rules for every Swift target: Swift 6 language mode, no warning survives, imports are
+// internal unless a public declaration needs them.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+
+// Which module may import which is decided here and checked by tools/check-imports (part of `make test`).
+// docs/architecture.md explains the rooms and the direction of the arrows.
+let package = Package(
+    name: "ingestd",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "ingestd", targets: ["ingestd"]),
+        .executable(name: "kafka-dev", targets: ["kafka-dev"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(
+            url: "https://github.com/apple/swift-configuration", from: "1.4.0",
+            traits: ["YAML", "CommandLineArguments"]),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // C libraries: module maps and shims, nothing else.
+        .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+        .systemLibrary(name: "CKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
+        .target(
+            name: "CSimdJSON",
+            cxxSettings: [.unsafeFlags(["-std=c++17", "-O3"])],
+            linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
+
+        // The words of the project: no C library, no I/O.
+        .target(
+            name: "IngestCore", dependencies: [.product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict),
+
+        // The rooms around it.
+        .target(name: "EventJSON", dependencies: ["CSimdJSON", "IngestCore"], swiftSettings: strict),
+        .target(
+            name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", logging, metrics],
+            swiftSettings: strict),
+        .target(
+            name: "Kafka", dependencies: ["CKafka", "EventJSON", "IngestCore", logging, metrics],
+            swiftSettings: strict),
+        .target(
+            name: "ClickHouse", dependencies: ["CCurl", "CZstd", "IngestCore", logging, metrics],
+            swiftSettings: strict),
+        .target(
+            name: "HTTPIngest",
+            dependencies: [
+                "EventJSON", "IngestCore", logging, metrics,
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict),
+        .target(name: "Pipeline", dependencies: ["IngestCore", "Journal", logging, metrics], swiftSettings: strict),
+        .target(
+            name: "Observability",
+            dependencies: [logging, .product(name: "CoreMetrics", package: "swift-metrics")],
+            swiftSettings: strict),
+
+        // The executable: commands, configuration, wiring.
+        .executableTarget(
+            name: "ingestd",
+            dependencies: [
+                "ClickHouse", "HTTPIngest", "IngestCore", "Journal", "Kafka", "Observability", "Pipeline",
+                logging, metrics,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict),
+
+        // Development servers.
+        .executableTarget(
+            name: "kafka-dev", dependencies: ["CKafka"], path: "tools/kafka-dev", swiftSettings: strict),
+
+        // Tests: one folder a module, then whole-process tests.
+        .target(name: "TestSupport", dependencies: ["IngestCore"], path: "Tests/TestSupport", swiftSettings: strict),
+        .testTarget(name: "IngestCoreTests", dependencies: ["IngestCore", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "EventJSONTests", dependencies: ["EventJSON", "IngestCore"], swiftSettings: strict),
+        .testTarget(name: "JournalTests", dependencies: ["Journal", "CLMDB", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "KafkaTests", dependencies: ["Kafka", "CKafka", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "ClickHouseTests", dependencies: ["ClickHouse", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "HTTPIngestTests",
+            dependencies: [
+                "HTTPIngest", "TestSupport", .product(name: "HummingbirdTesting", package: "hummingbird"),
+            ],
+            swiftSettings: strict),
+        .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,34 @@
+/// A partition of a Kafka topic.
+public struct TopicPartition: Hashable, Sendable, CustomStringConvertible {
+    /// The topic's name.
+    public let topic: String
+    /// The partition's number.
+    public let partition: Int32
+
+    /// Pairs them.
+    public init(topic: String, partition: Int32) {
+        self.topic = topic
+        self.partition = partition
+    }
+
+    public var description: String { "\(topic)/\(partition)" }
+}
+
+/// Knows, for each partition, what the journal holds and what is flushed: decides where consuming starts and what
+/// may be committed. Implemented by the pipeline; asked by the Kafka source from its poll thread.
+public protocol PartitionLedger: Sendable {
+    /// A partition was assigned to this process.
+    /// - Parameter committed: the group's committed offset, or `nil` if it has none.
+    /// - Returns: the offset to start from; `nil` leaves it to the consumer's `auto.offset.reset`.
+    func assigned(_ partition: TopicPartition, committed: Int64?) -> Int64?
+
+    /// The partition belongs to someone else from now on: nothing of it may be committed any more.
+    func revoked(_ partition: TopicPartition)
+
+    /// Offsets to commit now (next offset to consume): everything before each is in ClickHouse or is a dead letter,
+    /// and the journal durably knows that this commit is about to happen. Only what moved since `committed`.
+    func committable() -> [TopicPartition: Int64]
+
+    /// The group has these offsets now.
+    func committed(_ offsets: [TopicPartition: Int64])
+}
