@@ -89,7 +89,7 @@ let package = Package(
                 logging, metrics,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict),
 
@@ -98,7 +98,9 @@ let package = Package(
             name: "kafka-dev", dependencies: ["CKafka"], path: "tools/kafka-dev", swiftSettings: strict),
 
         // Tests: one folder a module, then whole-process tests.
-        .target(name: "TestSupport", dependencies: ["IngestCore"], path: "Tests/TestSupport", swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["CKafka", "IngestCore"], path: "Tests/TestSupport",
+            swiftSettings: strict),
         .testTarget(name: "IngestCoreTests", dependencies: ["IngestCore", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "EventJSONTests", dependencies: ["EventJSON", "IngestCore"], swiftSettings: strict),
         .testTarget(name: "JournalTests", dependencies: ["Journal", "CLMDB", "TestSupport"], swiftSettings: strict),
@@ -112,5 +114,6 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
+        .testTarget(name: "ConfigurationTests", dependencies: ["ingestd", "TestSupport"], swiftSettings: strict),
     ]
 )

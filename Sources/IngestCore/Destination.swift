@@ -17,8 +17,8 @@ public struct EventRun {
     /// Sequence of the event that `next()` returns.
     public var nextSequence: UInt64 { cursor.nextSequence }
 
-    /// The position behind the events taken so far, to go on from later in the same entry.
-    public var position: EventCursor { cursor }
+    /// The place behind the events taken so far, to go on from later in the same entry.
+    public var position: EntryPosition { cursor.position }
 
     /// Takes the next event; `nil` behind the last. What is not taken comes again with the next run.
     @inline(__always)

@@ -134,6 +134,14 @@ public struct EntryView {
     public var events: EventCursor { EventCursor(self) }
 }
 
+/// A place between two events of an entry. Stays meaningful when the entry's bytes are looked up again.
+public struct EntryPosition: Sendable, Equatable {
+    /// Sequence of the event behind this place.
+    public let sequence: UInt64
+    /// Where its record starts within the entry.
+    public let byteOffset: Int
+}
+
 /// One event within an entry. Holds pointers into the entry: valid as long as those bytes.
 public struct EventView {
     /// The event's number in its stream.
@@ -161,6 +169,19 @@ public struct EventCursor {
         nextSequence = entry.firstSequence
         endSequence = entry.sequences.upperBound
     }
+
+    /// Goes on at a place that an earlier cursor over the same entry reached.
+    public init(_ entry: EntryView, at position: EntryPosition) {
+        self.init(entry)
+        precondition(
+            entry.sequences.contains(position.sequence) || position.sequence == endSequence,
+            "position outside of the entry")
+        offset = position.byteOffset
+        nextSequence = position.sequence
+    }
+
+    /// Where the cursor stands.
+    public var position: EntryPosition { EntryPosition(sequence: nextSequence, byteOffset: offset) }
 
     /// The next event, or `nil` behind the last.
     /// - Throws: `MalformedEntry` where the lengths don't add up.

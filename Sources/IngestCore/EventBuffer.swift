@@ -173,3 +173,23 @@ extension EntryView {
         return headerLength + sourceLength
     }
 }
+
+/// What can be told of a record of the entry format without decoding its events.
+public enum EventRecord {
+    /// Length of the record at the start of `bytes`, which were written by an `EventBuffer`.
+    public static func length(at bytes: UnsafeRawBufferPointer) -> Int {
+        var length = 12 + Int(bytes.loadLittleEndian(0, as: UInt32.self))
+        if bytes[10] == 2 { length += Int(bytes.loadLittleEndian(8, as: UInt16.self)) }
+        if bytes[11] & 1 != 0 {
+            length += 24 + Int(max(0, bytes.loadLittleEndian(28, as: Int32.self)))
+            length += Int(bytes.loadLittleEndian(32, as: UInt32.self))
+        }
+        return length
+    }
+
+    /// The Kafka offset in the record at the start of `bytes`; `nil` if it has none, or `bytes` are empty.
+    public static func kafkaOffset(at bytes: UnsafeRawBufferPointer) -> Int64? {
+        guard bytes.count >= 36, bytes[11] & 1 != 0 else { return nil }
+        return bytes.loadLittleEndian(12)
+    }
+}

@@ -48,6 +48,11 @@ public enum IntakeError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The disk answered with an error.
     case storage(String)
 
+    /// Whether it is a matter of room.
+    public var isFull: Bool {
+        if case .full = self { true } else { false }
+    }
+
     /// What happened, for logs and HTTP answers.
     public var description: String {
         switch self {

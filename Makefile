@@ -1,0 +1,50 @@
+# `make help` lists the targets. The work is done by scripts in tools/, which can be run by themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Recipes run in order, also with -j: two builds in one folder would only wait for each other.
+.NOTPARALLEL:
+.PHONY: help run test build bench kafka-init clickhouse-init format lint clean setup
+
+LINTED := Sources Tests tools/kafka-dev Package.swift
+# The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
+SWIFT = $$(tools/find-swift)
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Starts everything with sample events: Kafka, ClickHouse, the service; until Ctrl-C
+	@tools/run
+
+test: ## Runs all tests and checks; the last line is the total
+	@tools/setup test
+	@tools/test
+
+build: ## Builds the service for production: .build/release/ingestd
+	@tools/setup run
+	$(SWIFT) build -c release --product ingestd
+
+bench: build ## Runs the benchmarks and prints a table of results and ratios
+	$(SWIFT) build -c release --product kafka-dev
+	@benchmarks/run
+
+kafka-init: build ## Creates the topics for events and dead letters, again and again without harm
+	@.build/release/ingestd kafka init
+
+clickhouse-init: ## Applies schema/*.sql to CLICKHOUSE_URL in order, again and again without harm
+	@tools/migrate
+
+format: ## Formats the Swift sources in place
+	@$(SWIFT) format --in-place --recursive $(LINTED)
+
+lint: ## Checks the format of the Swift sources and who imports what
+	@$(SWIFT) format lint --strict --recursive $(LINTED)
+	@tools/check-imports
+
+clean: ## Removes what was built and the data of `make run`; keeps .venv
+	rm -rf .build .run
+
+setup: ## Installs what is missing to build, run and test
+	@tools/setup test

@@ -1,0 +1,414 @@
+#include "EventScanner.h"
+
+#include <algorithm>
+
+namespace csj {
+
+namespace {
+
+// Lines are indexed together up to this many bytes: enough to make the first stage's start-up cost vanish, and
+// bytes and positions still fit into the first-level cache.
+constexpr size_t windowBytes = 32 << 10;
+
+// Room for positions (4 bytes each) that a scanner keeps from body to body.
+constexpr size_t retainedCapacity = 1 << 20;
+
+}  // namespace
+
+EventScanner::EventScanner(std::string idField, size_t maxEventBytes, size_t maxIDBytes, size_t maxDepth)
+    : field(std::move(idField)), eventLimit(maxEventBytes), idLimit(maxIDBytes),
+      unescaped(std::max(6 * maxIDBytes, 6 * field.size())), walk(maxDepth) {}
+
+void EventScanner::begin(const uint8_t *newBody, size_t newLength, CSJFormat format) {
+    body = newBody;
+    length = newLength;
+    position = windowStart = windowEnd = singleUntil = elements = 0;
+    suspicion = CSJ_VALID;
+    size_t first = skipSpace(0, length);
+    bool isArray = first < length && body[first] == '[';
+    switch (format) {
+    case CSJ_FORMAT_OBJECT:
+        mode = Mode::object;
+        break;
+    case CSJ_FORMAT_LINES:
+        mode = Mode::lines;
+        break;
+    case CSJ_FORMAT_JSON:
+        mode = isArray ? Mode::array : Mode::object;
+        break;
+    case CSJ_FORMAT_DETECT:
+        mode = isArray ? Mode::array : detect();
+        break;
+    }
+    if (mode != Mode::array) return;
+    position = first + 1;
+    suspicion = index(0, length);
+    if (suspicion == CSJ_VALID) {
+        walk.advance();
+    } else {
+        mode = Mode::slices;
+    }
+}
+
+// A body whose first line is a whole value holds lines; else it may be one object over several lines. No body of
+// several events is both.
+EventScanner::Mode EventScanner::detect() {
+    size_t start = skipSpace(0, length);
+    size_t end = lineEnd(start, length);
+    if (skipSpace(end, length) == length) return Mode::object;
+    CSJEvent event{};
+    if (index(start, end) == CSJ_VALID && walkEvent(event) && walk.atEnd()) return Mode::lines;
+    if (index(start, length) == CSJ_VALID && walkEvent(event) && walk.atEnd()) return Mode::object;
+    return Mode::lines;
+}
+
+size_t EventScanner::next(CSJEvent *events, size_t capacity) {
+    size_t count = 0;
+    while (count < capacity && nextEvent(events[count])) count++;
+    if (mode == Mode::done && parser && parser->capacity() > retainedCapacity) parser.reset();
+    return count;
+}
+
+bool EventScanner::nextEvent(CSJEvent &event) {
+    event = CSJEvent{};
+    switch (mode) {
+    case Mode::done:
+        return false;
+    case Mode::object:
+        return nextObject(event);
+    case Mode::lines:
+        return nextLine(event);
+    case Mode::array:
+        return nextElement(event);
+    case Mode::slices:
+        return nextSlice(event);
+    case Mode::arrayTail:
+        return nextArrayTail(event);
+    }
+    return false;
+}
+
+bool EventScanner::nextObject(CSJEvent &event) {
+    mode = Mode::done;
+    scanAlone(0, length, event);
+    return true;
+}
+
+bool EventScanner::nextLine(CSJEvent &event) {
+    for (;;) {
+        if (position == windowEnd) {
+            if (position == length) {
+                mode = Mode::done;
+                return false;
+            }
+            if (openWindow(event)) return true;
+            continue;
+        }
+        size_t start = position;
+        size_t end = lineEnd(start, windowEnd);
+        position = std::min(end + 1, windowEnd);
+        walk.setLimit(end - windowStart);
+        walk.skipTo(start - windowStart);
+        if (walk.atEnd()) continue;
+        bool isWhole = walkEvent(event) && (walk.atEnd() || walk.fail(CSJ_TRAILING, walk.offset()));
+        if (!isWhole) {
+            event.length = trimSpace(event.offset, end) - event.offset;
+            tellFailure(event);
+        }
+        return true;
+    }
+}
+
+bool EventScanner::openWindow(CSJEvent &event) {
+    bool single = position < singleUntil;
+    windowEnd = length;
+    if (!single && length - position > windowBytes) {
+        auto found = static_cast<const uint8_t *>(memrchr(body + position, '\n', windowBytes));
+        single = found == nullptr;
+        if (!single) windowEnd = size_t(found - body) + 1;
+    }
+    if (single) windowEnd = std::min(lineEnd(position, length) + 1, length);
+    size_t start = skipSpace(position, windowEnd);
+    size_t end = trimSpace(start, windowEnd);
+    bool isOneLine = lineEnd(start, end) == end;
+    CSJVerdict verdict = isOneLine && end - start > eventLimit ? CSJ_TOO_LARGE : index(position, windowEnd);
+    if (verdict == CSJ_VALID) return false;
+    if (verdict == CSJ_EMPTY) {
+        position = windowEnd;
+        return false;
+    }
+    if (!isOneLine) {
+        singleUntil = windowEnd;
+        windowEnd = position;
+        return false;
+    }
+    position = windowEnd;
+    event.offset = start;
+    event.length = end - start;
+    tellProblem(verdict, start, event);
+    return true;
+}
+
+bool EventScanner::nextElement(CSJEvent &event) {
+    if (walk.peek() == ']') {
+        walk.advance();
+        position = walk.offset();
+        mode = Mode::arrayTail;
+        return nextArrayTail(event);
+    }
+    if (elements > 0) {
+        if (walk.peek() != ',') {
+            mode = Mode::done;
+            event.offset = walk.offset();
+            walk.unexpected();
+            tellFailure(event);
+            return true;
+        }
+        walk.advance();
+    }
+    position = walk.offset();
+    if (walkEvent(event)) {
+        elements++;
+        return true;
+    }
+    suspicion = walk.verdict;
+    mode = Mode::slices;
+    event = CSJEvent{};
+    return nextSlice(event);
+}
+
+// Once an array is known to be broken, its elements are cut out by brackets and quotes alone and each is scanned by
+// itself, so that the answer can name each bad one.
+bool EventScanner::nextSlice(CSJEvent &event) {
+    size_t start = position;
+    size_t end = sliceEnd(start);
+    bool isClosed = end < length;
+    bool isLast = !isClosed || body[end] == ']';
+    position = isClosed ? end + 1 : length;
+    if (isLast) mode = Mode::arrayTail;
+    if (isLast && elements == 0 && skipSpace(start, end) == end) return nextArrayTail(event);
+    elements++;
+    scanAlone(start, end, event);
+    if (event.verdict == CSJ_EMPTY) event.verdict = CSJ_UNEXPECTED;
+    if (event.verdict != CSJ_VALID) suspicion = CSJ_VALID;
+    if (!isClosed && event.verdict == CSJ_VALID) suspicion = CSJ_TRUNCATED;
+    return true;
+}
+
+bool EventScanner::nextArrayTail(CSJEvent &event) {
+    mode = Mode::done;
+    event.offset = skipSpace(position, length);
+    if (event.offset < length) {
+        tellProblem(CSJ_TRAILING, event.offset, event);
+        return true;
+    }
+    tellProblem(suspicion, event.offset, event);
+    return suspicion != CSJ_VALID;
+}
+
+CSJVerdict EventScanner::index(size_t start, size_t end) {
+    size_t size = end - start;
+    if (size > simdjson::SIMDJSON_MAXSIZE_BYTES) return CSJ_TOO_LARGE;
+    if (!parser || parser->capacity() < size) {
+        parser.reset();
+        size_t capacity = windowBytes;
+        while (capacity < size) capacity *= 2;
+        // The depth is TokenWalk's business: simdjson's second stage is not run.
+        auto error = simdjson::get_active_implementation()->create_dom_parser_implementation(
+            std::min<size_t>(capacity, simdjson::SIMDJSON_MAXSIZE_BYTES), 1, parser);
+        if (error != simdjson::SUCCESS) {
+            parser.reset();
+            return CSJ_NO_MEMORY;
+        }
+    }
+    windowStart = start;
+    switch (parser->stage1(body + start, size, simdjson::stage1_mode::regular)) {
+    case simdjson::SUCCESS:
+        walk.begin(body + start, parser->structural_indexes.get(), size);
+        return CSJ_VALID;
+    case simdjson::EMPTY:
+        return CSJ_EMPTY;
+    case simdjson::UNESCAPED_CHARS:
+        return CSJ_CONTROL_CHARACTER;
+    case simdjson::UNCLOSED_STRING:
+        return CSJ_UNCLOSED_STRING;
+    case simdjson::UTF8_ERROR:
+        return CSJ_BAD_UTF8;
+    default:
+        return CSJ_UNEXPECTED;
+    }
+}
+
+void EventScanner::scanAlone(size_t start, size_t end, CSJEvent &event) {
+    start = skipSpace(start, end);
+    end = trimSpace(start, end);
+    event.offset = start;
+    event.length = end - start;
+    CSJVerdict verdict = end == start ? CSJ_EMPTY : end - start > eventLimit ? CSJ_TOO_LARGE : index(start, end);
+    if (verdict != CSJ_VALID) {
+        tellProblem(verdict, start, event);
+    } else if (!walkEvent(event) || !(walk.atEnd() || walk.fail(CSJ_TRAILING, walk.offset()))) {
+        event.length = end - start;
+        tellFailure(event);
+    }
+}
+
+bool EventScanner::walkEvent(CSJEvent &event) {
+    size_t start = walk.offset();
+    event.offset = event.problem_offset = windowStart + start;
+    if (walk.peek() != '{') {
+        event.verdict = CSJ_NOT_AN_OBJECT;
+        if (!walk.value(0)) return false;
+        event.length = trimSpace(event.offset, windowStart + walk.offset()) - event.offset;
+        return true;
+    }
+    walk.advance();
+    if (!walkMembers(event)) return false;
+    event.length = windowStart + walk.offset() + 1 - event.offset;
+    walk.advance();
+    if (event.length > eventLimit) tellProblem(CSJ_TOO_LARGE, event.offset, event);
+    return true;
+}
+
+// The string that starts at `quote`, the token before the current one, is the name of the id field.
+inline bool EventScanner::isIDField(size_t quote, bool isEscaped) {
+    if (__builtin_expect(isEscaped, 0)) return isEscapedIDField(quote);
+    const uint8_t *key = body + windowStart + quote + 1;
+    size_t size = field.size();
+    return walk.offset() - quote - 1 > size && key[size] == '"' && memcmp(key, field.data(), size) == 0;
+}
+
+// Walks the members of an object up to its closing brace.
+bool EventScanner::walkMembers(CSJEvent &event) {
+    if (walk.peek() == '}') return true;
+    bool isFound = false;
+    for (;;) {
+        if (walk.peek() != '"') return walk.unexpected();
+        size_t quote = walk.offset();
+        size_t escaped = walk.escapedStrings;
+        if (!walk.string()) return false;
+        bool isID = isIDField(quote, walk.escapedStrings != escaped);
+        if (walk.peek() != ':') return walk.unexpected();
+        walk.advance();
+        if (isID) {
+            if (isFound) tellProblem(CSJ_ID_TWICE, windowStart + quote, event);
+            isFound = true;
+            if (!walkID(event)) return false;
+        } else {
+            uint8_t first = walk.peek();
+            if (!(first == '{' || first == '[' ? walk.value(1) : walk.scalar(first))) return false;
+        }
+        if (walk.peek() == '}') return true;
+        if (walk.peek() != ',') return walk.unexpected();
+        walk.advance();
+    }
+}
+
+bool EventScanner::isEscapedIDField(size_t quote) {
+    size_t start, size;
+    walk.content(quote, start, size);
+    if (size > 6 * field.size()) return false;
+    size = csj_unescape(body + windowStart + start, size, unescaped.data());
+    return size == field.size() && memcmp(unescaped.data(), field.data(), size) == 0;
+}
+
+bool EventScanner::walkID(CSJEvent &event) {
+    size_t at = walk.offset();
+    uint8_t first = walk.peek();
+    if (first == '"') {
+        size_t escaped = walk.escapedStrings;
+        if (!walk.string()) return false;
+        size_t start, size;
+        walk.content(at, start, size);
+        judgeID(start, size, walk.escapedStrings != escaped, event);
+        return true;
+    }
+    if (first == '-' || isDigit(first)) {
+        bool isInteger;
+        size_t end = numberEnd(body + windowStart, at, walk.end(), isInteger);
+        if (!walk.scalar(first)) return false;
+        if (isInteger) {
+            judgeID(at, end - at, false, event);
+        } else {
+            tellProblem(CSJ_ID_TYPE, windowStart + at, event);
+        }
+        return true;
+    }
+    if (!walk.value(1)) return false;
+    if (first != 'n') tellProblem(CSJ_ID_TYPE, windowStart + at, event);
+    return true;
+}
+
+void EventScanner::judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event) {
+    size_t offset = windowStart + start;
+    if (size == 0) return tellProblem(CSJ_ID_EMPTY, offset, event);
+    size_t idSize = size;
+    if (isEscaped && size <= unescaped.size()) idSize = csj_unescape(body + offset, size, unescaped.data());
+    if (idSize > idLimit) return tellProblem(CSJ_ID_TOO_LONG, offset, event);
+    event.id_kind = isEscaped ? CSJ_ID_ESCAPED : CSJ_ID_SLICE;
+    event.id_offset = uint32_t(offset - event.offset);
+    event.id_length = uint32_t(size);
+}
+
+void EventScanner::tellFailure(CSJEvent &event) const {
+    event.verdict = walk.verdict;
+    event.problem_offset = windowStart + walk.failedAt;
+}
+
+void EventScanner::tellProblem(CSJVerdict verdict, size_t offset, CSJEvent &event) const {
+    if (event.verdict != CSJ_VALID) return;  // the first one counts
+    event.verdict = verdict;
+    event.problem_offset = offset;
+}
+
+size_t EventScanner::skipSpace(size_t at, size_t end) const {
+    while (at < end && isSpace(body[at])) at++;
+    return at;
+}
+
+size_t EventScanner::trimSpace(size_t start, size_t end) const {
+    while (end > start && isSpace(body[end - 1])) end--;
+    return end;
+}
+
+size_t EventScanner::lineEnd(size_t at, size_t end) const {
+    if (at >= end) return end;
+    auto found = static_cast<const uint8_t *>(memchr(body + at, '\n', end - at));
+    return found != nullptr ? size_t(found - body) : end;
+}
+
+size_t EventScanner::sliceEnd(size_t at) const {
+    size_t depth = 0;
+    bool inString = false;
+    for (; at < length; at++) {
+        uint8_t byte = body[at];
+        if (inString) {
+            if (byte == '\\') at++;
+            else if (byte == '"') inString = false;
+            continue;
+        }
+        switch (byte) {
+        case '"':
+            inString = true;
+            break;
+        case '{': case '[':
+            depth++;
+            break;
+        case '}':
+            if (depth > 0) depth--;
+            break;
+        case ']':
+            if (depth == 0) return at;
+            depth--;
+            break;
+        case ',':
+            if (depth == 0) return at;
+            break;
+        default:
+            break;
+        }
+    }
+    return length;
+}
+
+}  // namespace csj

@@ -1,0 +1,76 @@
+// Finds the events of a body and checks each: the object behind CSJScanner.
+#pragma once
+
+#include <simdjson.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CSimdJSON.h"
+#include "TokenWalk.h"
+
+namespace csj {
+
+class EventScanner {
+public:
+    EventScanner(std::string idField, size_t maxEventBytes, size_t maxIDBytes, size_t maxDepth);
+
+    void begin(const uint8_t *newBody, size_t newLength, CSJFormat format);
+    size_t next(CSJEvent *events, size_t capacity);
+
+private:
+    enum class Mode { done, object, lines, array, slices, arrayTail };
+
+    Mode detect();
+    bool nextEvent(CSJEvent &event);
+    bool nextObject(CSJEvent &event);
+    bool nextLine(CSJEvent &event);
+    bool nextElement(CSJEvent &event);
+    bool nextSlice(CSJEvent &event);
+    bool nextArrayTail(CSJEvent &event);
+
+    // Runs the first stage over body[start, end) and puts the walk at its first token.
+    CSJVerdict index(size_t start, size_t end);
+    // Indexes the next lines. Returns true if that is one bad line, which `event` then tells; else the lines from
+    // `position` to `windowEnd`, perhaps none, can be walked.
+    bool openWindow(CSJEvent &event);
+    // Scans body[start, end), which should be exactly one event.
+    void scanAlone(size_t start, size_t end, CSJEvent &event);
+    // Walks one value. Returns false if the walk failed; what JSON allows and we don't is the event's verdict.
+    bool walkEvent(CSJEvent &event);
+    bool walkMembers(CSJEvent &event);
+    bool walkID(CSJEvent &event);
+    bool isIDField(size_t quote, bool isEscaped);
+    bool isEscapedIDField(size_t quote);
+    void judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event);
+    // Writes the walk's failure into `event`.
+    void tellFailure(CSJEvent &event) const;
+    void tellProblem(CSJVerdict verdict, size_t offset, CSJEvent &event) const;
+
+    size_t skipSpace(size_t at, size_t end) const;
+    size_t trimSpace(size_t start, size_t end) const;
+    size_t lineEnd(size_t at, size_t end) const;
+    size_t sliceEnd(size_t at) const;
+
+    const std::string field;
+    const size_t eventLimit;
+    const size_t idLimit;
+    std::vector<uint8_t> unescaped;
+    std::unique_ptr<simdjson::internal::dom_parser_implementation> parser;
+    TokenWalk walk;
+
+    const uint8_t *body = nullptr;
+    size_t length = 0;
+    Mode mode = Mode::done;
+    size_t position = 0;               // where the next event is looked for
+    size_t windowStart = 0;            // what the walk's offsets are relative to
+    size_t windowEnd = 0;
+    size_t singleUntil = 0;            // lines before this are indexed one by one: one of them is bad
+    size_t elements = 0;               // of an array, walked so far
+    CSJVerdict suspicion = CSJ_VALID;  // why an array is read by slices, until a slice shows it
+};
+
+}  // namespace csj

@@ -1,0 +1,41 @@
+internal import EventJSON
+internal import HTTPTypes
+
+/// What a request says about its body.
+struct ContentDescription: Equatable {
+    let format: BodyFormat
+    /// From `Content-Length`; `nil` if the body is chunked.
+    let length: Int?
+
+    /// - Throws: `Problem` 415.
+    init(_ headers: HTTPFields) throws(Problem) {
+        format = try Self.format(headers[.contentType])
+        try Self.checkEncoding(headers[.contentEncoding])
+        length = headers[.contentLength].flatMap { Int($0) }
+    }
+
+    private static func format(_ contentType: String?) throws(Problem) -> BodyFormat {
+        guard let contentType else { return .detect }
+        let end = contentType.firstIndex(of: ";") ?? contentType.endIndex
+        let type = contentType[..<end].filter { $0 != " " && $0 != "\t" }.lowercased()
+        switch type {
+        case "application/json":
+            return .json
+        case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines",
+            "application/x-jsonlines", "application/json-lines":
+            return .ndjson
+        case "", "text/plain", "application/octet-stream":
+            return .detect
+        default:
+            throw .unsupported(
+                "the type \"\(type)\" is not supported: send application/json (an object or an array of objects) or "
+                    + "application/x-ndjson (an object a line)")
+        }
+    }
+
+    // The place where decompression will begin: an encoding that is known here is undone while the body is received.
+    private static func checkEncoding(_ encoding: String?) throws(Problem) {
+        guard let encoding, encoding.lowercased() != "identity" else { return }
+        throw .unsupported("the content encoding \"\(encoding)\" is not supported: send the body as it is")
+    }
+}

@@ -1,0 +1,48 @@
+internal import HTTPTypes
+internal import IngestCore
+internal import NIOCore
+
+/// Health, metrics and status: for orchestrators, Prometheus and operators. Open to all, and answered to the end.
+struct OperationsRoutes: Sendable {
+    let operations: any ServiceOperations
+
+    func answer(to operation: Route.Operation, isDraining: Bool) -> Answer {
+        switch operation {
+        case .liveness:
+            return health(operations.liveness(), good: "alive", bad: "not alive")
+        case .readiness:
+            var components = operations.readiness()
+            if isDraining {
+                components.append(
+                    ComponentHealth(
+                        component: "http", isHealthy: false, isRequired: true, detail: "the service is shutting down"))
+            }
+            return health(components, good: "ready", bad: "not ready")
+        case .metrics:
+            return document(operations.metricsText(), type: "text/plain; version=0.0.4; charset=utf-8")
+        case .status:
+            return document(operations.statusDocument(), type: "application/json")
+        }
+    }
+
+    private func health(_ components: [ComponentHealth], good: String, bad: String) -> Answer {
+        let isGood = components.allSatisfy { $0.isHealthy || !$0.isRequired }
+        var text = JSONText()
+        text.object {
+            $0.member("status", isGood ? good : bad)
+            $0.array("components", components) { text, component in
+                text.member("component", component.component)
+                text.member("healthy", component.isHealthy)
+                text.member("required", component.isRequired)
+                text.member("detail", component.detail)
+            }
+        }
+        var answer = Answer.json(isGood ? .ok : .serviceUnavailable, text)
+        answer.headers[.cacheControl] = "no-store"
+        return answer
+    }
+
+    private func document(_ bytes: [UInt8], type: String) -> Answer {
+        Answer(status: .ok, headers: [.contentType: type], body: ByteBuffer(bytes: bytes))
+    }
+}

@@ -1,0 +1,107 @@
+internal import EventJSON
+internal import HTTPTypes
+internal import IngestCore
+internal import NIOCore
+
+/// A refusal, answered as `application/problem+json` (RFC 9457) with the members `kind` (a stable name for
+/// programs), and where events are bad `errors` and `error_count`.
+struct Problem: Error {
+    let status: HTTPResponse.Status
+    let kind: String
+    let detail: String
+    /// Seconds after which it makes sense to try again.
+    var retryAfter: Int?
+    var header: HTTPField?
+    var report: BodyReport?
+    /// Events that are on stable storage all the same.
+    var accepted: Acceptance?
+    /// Whether the request's body was read to its end.
+    var isBodyRead = false
+    var closesConnection = false
+
+    init(_ status: HTTPResponse.Status, _ kind: String, _ detail: String) {
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+    }
+
+    static let notFound = Problem(.notFound, "not_found", "there is nothing at this path")
+
+    static func methodNotAllowed(_ allowed: String) -> Problem {
+        var problem = Problem(.methodNotAllowed, "method_not_allowed", "this path takes \(allowed)")
+        problem.header = HTTPField(name: .allow, value: allowed)
+        return problem
+    }
+
+    static func badRequest(_ kind: String, _ detail: String) -> Problem { Problem(.badRequest, kind, detail) }
+
+    static func unsupported(_ detail: String) -> Problem {
+        Problem(.unsupportedMediaType, "unsupported_type", detail)
+    }
+
+    static func tooLarge(limit: Int) -> Problem {
+        var problem = Problem(
+            .contentTooLarge, "too_large", "the body is larger than \(limit) bytes; send fewer events a request")
+        problem.closesConnection = true
+        return problem
+    }
+
+    static func unavailable(_ kind: String, _ detail: String, retryAfter: Int) -> Problem {
+        var problem = Problem(.serviceUnavailable, kind, detail)
+        problem.retryAfter = retryAfter
+        return problem
+    }
+
+    static var draining: Problem {
+        var problem = unavailable("shutting_down", IntakeError.shuttingDown.description, retryAfter: 5)
+        problem.closesConnection = true
+        return problem
+    }
+
+    init(_ error: IntakeError) {
+        switch error {
+        case .full: self = .unavailable("journal_full", error.description, retryAfter: 5)
+        case .overloaded: self = .unavailable("overloaded", error.description, retryAfter: 1)
+        case .shuttingDown: self = .draining
+        case .storage: self = .unavailable("storage", error.description, retryAfter: 5)
+        }
+        isBodyRead = true
+    }
+
+    static func invalidEvents(_ report: BodyReport) -> Problem {
+        let total = report.accepted + report.rejected
+        var problem = Problem.badRequest(
+            "invalid_events",
+            "\(report.rejected) of \(total) events are invalid; nothing of the request was accepted")
+        problem.report = report
+        problem.isBodyRead = true
+        return problem
+    }
+
+    var answer: Answer {
+        var text = JSONText()
+        text.object {
+            $0.member("type", "about:blank")
+            $0.member("title", status.reasonPhrase)
+            $0.member("status", status.code)
+            $0.member("kind", kind)
+            $0.member("detail", detail)
+            if let report {
+                $0.member("error_count", report.rejected)
+                $0.array("errors", report.problems) { text, problem in
+                    text.member("index", problem.index)
+                    text.member("byte_offset", problem.error.byteOffset ?? problem.offset)
+                    text.member("kind", problem.error.kind)
+                    text.member("detail", problem.error.message)
+                }
+            }
+            accepted?.write(to: &$0)
+        }
+        var answer = Answer.json(status, text)
+        answer.headers[.contentType] = "application/problem+json"
+        if let retryAfter { answer.headers[.retryAfter] = String(retryAfter) }
+        if let header { answer.headers[header.name] = header.value }
+        answer.closesConnection = closesConnection
+        return answer
+    }
+}

@@ -1,0 +1,32 @@
+public import IngestCore
+import Synchronization
+
+/// What a commit to Kafka needs to know is kept with the events, so the journal answers for it.
+extension Journal: PartitionLedger {
+    public func assigned(_ partition: TopicPartition, committed: Int64?) -> Int64? {
+        let checkpoint = checkpoint(of: partition) ?? PartitionCheckpoint()
+        let resumes = checkpoint.resumes(at: committed)
+        assignedPartitions.withLock { _ = $0.insert(partition) }
+        // The writer takes commands and submissions in the order they were sent, so the messages that follow find the
+        // partition assigned. Nothing is lost if this does not become durable: the next assignment decides again.
+        send(.assign(partition, groupOffset: committed, resumes: resumes)) { _ in }
+        return resumes ? checkpoint.end : committed
+    }
+
+    public func revoked(_ partition: TopicPartition) {
+        assignedPartitions.withLock { _ = $0.remove(partition) }
+    }
+
+    public func committable() -> [TopicPartition: Int64] {
+        var offsets: [TopicPartition: Int64] = [:]
+        for partition in assignedPartitions.withLock({ $0 }) {
+            if let offset = checkpoint(of: partition)?.committable { offsets[partition] = offset }
+        }
+        return offsets
+    }
+
+    public func committed(_ offsets: [TopicPartition: Int64]) {
+        // Not being durable costs nothing but a repeated commit.
+        send(.confirm(offsets)) { _ in }
+    }
+}

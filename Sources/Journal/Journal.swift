@@ -1,0 +1,240 @@
+public import IngestCore
+public import Logging
+import Synchronization
+
+/// The durable queue between sources and flusher: one LMDB environment, written by one thread.
+///
+/// `open`, then `start`, then any number of calls from any thread, then `close`. Nothing is acknowledged before it is
+/// on stable storage. `docs/journal-format.md` describes the file.
+public final class Journal: EventIntake, Sendable {
+    /// What the journal holds, as of its last commit.
+    public struct Snapshot: Sendable {
+        /// By number.
+        public var streams: [StreamID: StreamState]
+        /// Kafka partitions ever consumed.
+        public var partitions: [TopicPartition: PartitionCheckpoint]
+        /// Bytes of the file that entries take.
+        public var storedBytes: Int
+        /// Size of the file, in use or not.
+        public var fileBytes: Int
+        /// Dead letters in the store.
+        public var deadLetterCount: Int
+        /// Why events are refused at present.
+        public var refusal: IntakeError?
+        /// Why the journal can't go on: the process must be restarted. Nothing acknowledged is lost.
+        public var failure: JournalError?
+    }
+
+    /// The journal's own random identity, 32 hex digits: part of every deduplication token, so that two journals that
+    /// feed one table never collide.
+    public let identity: String
+
+    private let configuration: JournalConfiguration
+    private let environment: Environment
+    private let tables: Tables
+    private let mailbox = Mailbox<WriterMessage>()
+    private let queuedBytes = Atomic<Int>(0)
+    private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
+    let assignedPartitions = Mutex<Set<TopicPartition>>([])
+    private let thread = Mutex<DedicatedThread?>(nil)
+    private let directory: JournalDirectory
+    private let logger: Logger
+
+    /// Opens the journal, or makes one. Reads no events, so it takes the same time whatever the backlog.
+    /// - Throws: `JournalError`.
+    public static func open(_ configuration: JournalConfiguration, logger: Logger) throws(JournalError) -> Journal {
+        try withJournalErrors(configuration.path) { try openUnchecked(configuration, logger) }
+    }
+
+    private static func withJournalErrors<Result>(
+        _ path: String, _ body: () throws -> Result
+    ) throws(JournalError) -> Result {
+        do {
+            return try body()
+        } catch let error as JournalError {
+            throw error
+        } catch let error as MalformedEntry {
+            throw .damaged("\(path): \(error.reason)")
+        } catch let error as LMDBError where error.isForeign {
+            throw .foreign(path: path, reason: error.description)
+        } catch {
+            throw .io("\(path): \(error)")
+        }
+    }
+
+    private static func openUnchecked(_ configuration: JournalConfiguration, _ logger: Logger) throws -> Journal {
+        let directory = try JournalDirectory(exclusive: configuration.path)
+        let environment = try Environment(
+            directory: configuration.path, mapSize: configuration.mapSize,
+            tableCount: JournalFormat.tableNames.count, readOnly: false)
+        try environment.clearDeadReaders()
+        let (tables, identity, state) = try JournalOpening.prepare(environment, configuration)
+        return Journal(configuration, directory, environment, tables, identity, state, logger)
+    }
+
+    private init(
+        _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
+        _ tables: Tables, _ identity: String, _ state: JournalState, _ logger: Logger
+    ) {
+        self.configuration = configuration
+        self.directory = directory
+        self.environment = environment
+        self.tables = tables
+        self.identity = identity
+        self.logger = logger
+        current = Mutex((state, nil))
+    }
+
+    /// Starts the writer's thread. Before it nothing can be submitted.
+    /// - Parameter observer: told of each commit, on the writer's thread; must not block.
+    public func start(observer: @escaping @Sendable (CommitNews) -> Void) {
+        let started = DedicatedThread(name: "journal-writer") { [self] in
+            JournalWriter(
+                environment: environment, tables: tables, configuration: configuration,
+                state: current.withLock { $0.state }, mailbox: mailbox,
+                publish: { state, refusal in self.publish(state, refusal) },
+                observer: observer,
+                wasTaken: { bytes in self.queuedBytes.subtract(bytes, ordering: .relaxed) }
+            ).run()
+        }
+        thread.withLock { $0 = started }
+    }
+
+    /// Writes what was submitted, then ends the writer's thread. Later submissions are refused.
+    public func close() {
+        mailbox.close()
+        thread.withLock { $0.take() }?.join()
+    }
+
+    // MARK: Writing
+
+    public func submit(_ submission: Submission) {
+        let bytes = submission.events.byteCount
+        let queued = queuedBytes.add(bytes, ordering: .relaxed).newValue
+        // One submission is always taken, however large.
+        guard queued <= Limits.queuedBytes || queued == bytes else {
+            queuedBytes.subtract(bytes, ordering: .relaxed)
+            return submission.completion(.failure(.overloaded))
+        }
+        do {
+            let letters = try submission.deadLetters.map {
+                try DeadLetterRecord($0).encoded(stream: submission.stream)
+            }
+            guard !mailbox.send(.submission(submission, deadLetters: letters)) else { return }
+            queuedBytes.subtract(bytes, ordering: .relaxed)
+            submission.completion(.failure(.shuttingDown))
+        } catch {
+            queuedBytes.subtract(bytes, ordering: .relaxed)
+            submission.completion(.failure(.storage("a dead letter could not be encoded: \(error)")))
+        }
+    }
+
+    /// Makes a batch's boundaries durable, before its first send.
+    public func seal(
+        _ sequences: Range<UInt64>, in stream: StreamID,
+        completion: @escaping @Sendable (Result<Void, JournalError>) -> Void
+    ) {
+        send(.seal(stream, sequences), completion)
+    }
+
+    /// Moves a stream's flushed position: everything before it is in ClickHouse or is a dead letter.
+    /// - Parameter partitions: from the plans of the batches that were flushed.
+    public func advance(
+        _ stream: StreamID, to position: UInt64,
+        partitions: [TopicPartition: (entryEnd: UInt64, offset: Int64)],
+        completion: @escaping @Sendable (Result<Void, JournalError>) -> Void
+    ) {
+        send(.advance(stream, position: position, partitions: partitions), completion)
+    }
+
+    func send(_ command: Command, _ completion: @escaping @Sendable (Result<Void, JournalError>) -> Void) {
+        if !mailbox.send(.command(command, completion: completion)) {
+            completion(.failure(.closed("the service is shutting down")))
+        }
+    }
+
+    private func publish(_ state: JournalState, _ refusal: IntakeError?) {
+        current.withLock { $0 = (state, refusal) }
+    }
+
+    // MARK: Reading
+
+    /// The state as of the last commit.
+    public var snapshot: Snapshot {
+        let (state, refusal) = current.withLock { $0 }
+        return Snapshot(state, refusal, environment)
+    }
+
+    /// Looks into a journal that another process may have open; changes nothing.
+    /// - Throws: `JournalError`.
+    public static func inspect(path: String) throws(JournalError) -> Snapshot {
+        guard JournalDirectory.hasData(path) else { throw .missing(path: path) }
+        return try withJournalErrors(path) {
+            let environment = try Environment(
+                directory: path, mapSize: nil, tableCount: JournalFormat.tableNames.count, readOnly: true)
+            return Snapshot(try JournalOpening.inspect(environment, path: path), nil, environment)
+        }
+    }
+
+    /// What is known of one Kafka partition.
+    func checkpoint(of partition: TopicPartition) -> PartitionCheckpoint? {
+        current.withLock { $0.state.partitions[partition] }
+    }
+
+    /// The stream of a table that was named in the configuration, or that the journal still has.
+    public func stream(table: String) -> Stream? {
+        current.withLock { $0.state.streams.values.first { $0.stream.table == table }?.stream }
+    }
+
+    /// Boundaries of batches that were sealed but not flushed, in order.
+    public func seals(of stream: StreamID) throws -> [Range<UInt64>] {
+        try environment.read { transaction in
+            let cursor = try transaction.cursor(tables.seals)
+            var seals: [Range<UInt64>] = []
+            var found = try cursor.seek(SequenceKey(stream, 0))
+            while let record = found {
+                let key = try SequenceKey(record.key)
+                guard key.stream == stream else { break }
+                let end: UInt64 = record.value.loadLittleEndian(0)
+                guard record.value.count == 8, end > key.sequence, key.sequence >= seals.last?.upperBound ?? 0 else {
+                    throw JournalError.damaged("\(stream): the seal at sequence \(key.sequence) is malformed")
+                }
+                seals.append(key.sequence..<end)
+                found = try cursor.next()
+            }
+            return seals
+        }
+    }
+
+    /// Plans a batch from `start` on, of at most `maxRows` events and about `maxBytes` bytes (a single larger event
+    /// is a batch of its own). Reads headers only. `end`, if given, is where it must end at the latest.
+    /// - Returns: `nil` if the stream has no event at `start`.
+    public func plan(
+        _ stream: StreamID, from start: UInt64, to end: UInt64? = nil, maxRows: Int, maxBytes: Int
+    ) throws -> BatchPlan? {
+        try environment.plan(tables, stream: stream, from: start, to: end, maxRows: maxRows, maxBytes: maxBytes)
+    }
+
+    /// A reader of a batch's events.
+    public func reader(_ stream: StreamID, _ sequences: Range<UInt64>) throws -> any EventReader {
+        try BatchReader(environment: environment, tables: tables, stream: stream, sequences: sequences)
+    }
+
+    /// Runs `body` on a view of the last commit. Short work only: see `Environment.read`.
+    func withTables<Result>(_ body: (borrowing ReadTransaction, Tables) throws -> Result) throws -> Result {
+        try environment.read { try body($0, tables) }
+    }
+
+    /// LMDB's flags of the open environment.
+    var durabilityFlags: UInt32 { environment.flags }
+}
+
+extension Journal.Snapshot {
+    fileprivate init(_ state: JournalState, _ refusal: IntakeError?, _ environment: Environment) {
+        let pages = environment.pages
+        self.init(
+            streams: state.streams, partitions: state.partitions, storedBytes: state.storedBytes,
+            fileBytes: pages.size * pages.count, deadLetterCount: state.deadLetterCount, refusal: refusal,
+            failure: state.failure)
+    }
+}

@@ -1,0 +1,63 @@
+import Glibc
+
+/// The journal's folder: `data.mdb` and `lock.mdb` are LMDB's, `ingestd.lock` is held by the process that writes.
+///
+/// The lock is `flock`: it goes with the process however it dies, so a crash never leaves a stale one.
+final class JournalDirectory: Sendable {
+    let path: String
+    private let lock: CInt
+
+    /// Makes the folder where it is missing, and locks it.
+    init(exclusive path: String) throws(JournalError) {
+        self.path = path
+        try Self.makeFolders(path)
+        let lockPath = path + "/ingestd.lock"
+        let descriptor = Glibc.open(lockPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard descriptor >= 0 else { throw .io("can't open \(lockPath): \(Self.errnoText)") }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let holder = Self.content(of: descriptor)
+            close(descriptor)
+            throw .inUse(path: path, holder: holder.isEmpty ? "another process" : "process \(holder)")
+        }
+        lock = descriptor
+        let owner = "\(getpid())\n"
+        guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, owner, owner.utf8.count, 0) == owner.utf8.count else {
+            throw .io("can't write \(lockPath): \(Self.errnoText)")
+        }
+        // The names in the folder must survive a power cut as well as what is in the files.
+        let folder = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard folder >= 0, fsync(folder) == 0 else { throw .io("can't sync \(path): \(Self.errnoText)") }
+        close(folder)
+    }
+
+    deinit { close(lock) }
+
+    /// Whether the folder holds LMDB's file already.
+    static func hasData(_ path: String) -> Bool { access(path + "/data.mdb", F_OK) == 0 }
+
+    /// Bytes that an unprivileged process may still write to the file system of `path`; `nil` if it won't say.
+    static func freeDiskBytes(_ path: String) -> UInt64? {
+        var statistics = statvfs()
+        guard statvfs(path, &statistics) == 0 else { return nil }
+        return UInt64(statistics.f_bavail) * UInt64(statistics.f_frsize)
+    }
+
+    private static func makeFolders(_ path: String) throws(JournalError) {
+        var prefix = path.hasPrefix("/") ? "" : "."
+        for part in path.split(separator: "/") {
+            prefix += "/" + part
+            guard mkdir(prefix, 0o750) == 0 || errno == EEXIST else {
+                throw .io("can't make the folder \(prefix): \(errnoText)")
+            }
+        }
+    }
+
+    private static func content(of descriptor: CInt) -> String {
+        var buffer = [UInt8](repeating: 0, count: 32)
+        let count = pread(descriptor, &buffer, buffer.count, 0)
+        guard count > 0 else { return "" }
+        return String(decoding: buffer[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+    }
+
+    private static var errnoText: String { String(cString: strerror(errno)) }
+}

@@ -1,0 +1,62 @@
+internal import CoreMetrics
+internal import IngestCore
+
+/// The source's metrics. Handles are made once for each stream and each assigned partition. Used by the poll thread.
+final class KafkaMetrics {
+    /// What became of a stream's messages, counted once a submission.
+    final class StreamCounters {
+        let accepted: Counter
+        let deadLetters: Counter
+        let skipped: Counter
+
+        fileprivate init(_ stream: Stream, _ factory: any MetricsFactory) {
+            func counter(_ result: String) -> Counter {
+                Counter(
+                    label: "ingest_events_total",
+                    dimensions: [("source", "kafka"), ("stream", stream.table), ("result", result)], factory: factory)
+            }
+            accepted = counter("accepted")
+            deadLetters = counter("dead_letter")
+            skipped = counter("skipped")
+        }
+    }
+
+    /// Where the group stands in one partition.
+    final class PartitionGauges {
+        let lag: Gauge
+        let uncommitted: Gauge
+
+        fileprivate init(_ partition: TopicPartition, _ factory: any MetricsFactory) {
+            let dimensions = [("topic", partition.topic), ("partition", String(partition.partition))]
+            lag = Gauge(label: "ingest_kafka_consumer_lag", dimensions: dimensions, factory: factory)
+            uncommitted = Gauge(label: "ingest_kafka_uncommitted_events", dimensions: dimensions, factory: factory)
+        }
+
+        /// The partition is someone else's now: its numbers must not stand still here.
+        func destroy() {
+            lag.destroy()
+            uncommitted.destroy()
+        }
+    }
+
+    private let factory: any MetricsFactory
+    private var streams: [StreamID: StreamCounters] = [:]
+    /// 1 while partitions are paused because the journal has no room.
+    let backpressure: Gauge
+
+    init(factory: any MetricsFactory) {
+        self.factory = factory
+        backpressure = Gauge(
+            label: "ingest_backpressure_active", dimensions: [("source", "kafka")], factory: factory)
+        backpressure.record(0)
+    }
+
+    func counters(for stream: Stream) -> StreamCounters {
+        if let counters = streams[stream.id] { return counters }
+        let counters = StreamCounters(stream, factory)
+        streams[stream.id] = counters
+        return counters
+    }
+
+    func gauges(for partition: TopicPartition) -> PartitionGauges { PartitionGauges(partition, factory) }
+}

@@ -1,0 +1,129 @@
+internal import CKafka
+internal import IngestCore
+
+/// What a `KafkaSource` needs to know.
+public struct KafkaSourceConfiguration: Sendable {
+    /// `host:port`, several separated by commas.
+    public var bootstrapServers: String
+    /// Topics to consume; a name that starts with `^` is a regular expression.
+    public var topics: [String]
+    /// The consumer group that this process is a member of.
+    public var groupID: String
+    /// librdkafka properties, applied in order after our own defaults, so that they win. See librdkafka's
+    /// CONFIGURATION.md for names and values.
+    public var properties: [(name: String, value: String)] = []
+    /// Top-level payload field that holds the event id.
+    public var eventIDField = "event_id"
+    /// Milliseconds between two offset commits; 10 ms to 1 hour.
+    public var commitIntervalMilliseconds = 1_000
+    /// Bytes of messages taken from Kafka and not yet in the journal, over all partitions; beyond it partitions are
+    /// paused. 4 MiB to 1 GiB. It can be exceeded by one message. librdkafka's own prefetching is bounded by
+    /// `queued.max.messages.kbytes`.
+    public var maximumInFlightBytes = 32 << 20
+    /// Milliseconds that giving up a partition waits for messages that are being written to the journal; up to 5 minutes.
+    public var revocationTimeoutMilliseconds = 5_000
+    /// Milliseconds that one request to the group coordinator may take where the poll thread waits for it: reading
+    /// committed offsets on assignment, the last commit on revocation and on `close()`.
+    public var requestTimeoutMilliseconds = 10_000
+    /// Milliseconds before the first restart after a failure; doubles with each further one.
+    public var minimumRestartMilliseconds = 1_000
+    /// Milliseconds between restarts at most.
+    public var maximumRestartMilliseconds = 60_000
+
+    /// Sets what has no default.
+    public init(bootstrapServers: String, topics: [String], groupID: String) {
+        self.bootstrapServers = bootstrapServers
+        self.topics = topics
+        self.groupID = groupID
+    }
+}
+
+/// A setting that can't work. The message names it and says what is wrong.
+public struct KafkaConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The librdkafka property or the setting at fault; `nil` where librdkafka complains about a combination.
+    public let property: String?
+    /// What is wrong with it.
+    public let reason: String
+
+    public var description: String {
+        property.map { "Kafka setting \"\($0)\": \(reason)" } ?? "Kafka settings: \(reason)"
+    }
+}
+
+extension KafkaSourceConfiguration {
+    /// These decide whether an offset can be committed before its events are in ClickHouse, so nobody may change them.
+    private static let reserved: [(name: String, value: String)] = [
+        ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"),
+    ]
+
+    /// Names under which librdkafka knows the reserved properties.
+    private static let reservedNames: Set<String> = [
+        "enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store",
+    ]
+
+    /// Settings of ours that replace the properties of the same meaning: set twice, one would silently lose.
+    private static let settingNames = [
+        "bootstrap.servers": "bootstrap servers", "metadata.broker.list": "bootstrap servers", "group.id": "group id",
+    ]
+
+    /// Our choices, where they differ from librdkafka's. Properties of the user replace them.
+    private static let defaults: [(name: String, value: String)] = [
+        ("client.id", "ingestd"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        // A group without offsets starts with what the topic holds: nothing may be missed.
+        ("auto.offset.reset", "earliest"),
+        // librdkafka buffers 64 MiB by default. It looks again at a full buffer once a second only, so a small one
+        // caps throughput at its size a second.
+        ("queued.max.messages.kbytes", "131072"),
+        ("queued.min.messages", "1000000"),
+        ("fetch.max.bytes", "16777216"),
+    ]
+
+    /// Checks everything that can be checked without a connection.
+    func validate() throws(KafkaConfigurationError) {
+        func check(_ name: String, _ value: Int, _ range: ClosedRange<Int>) throws(KafkaConfigurationError) {
+            guard range.contains(value) else {
+                throw KafkaConfigurationError(
+                    property: name, reason: "\(value) is not within \(range.lowerBound) to \(range.upperBound)")
+            }
+        }
+        if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
+        if groupID.isEmpty { throw KafkaConfigurationError(property: "group.id", reason: "is empty") }
+        if topics.isEmpty || topics.contains("") {
+            throw KafkaConfigurationError(property: "topics", reason: "at least one topic is needed, and none without a name")
+        }
+        if eventIDField.isEmpty { throw KafkaConfigurationError(property: "eventIDField", reason: "is empty") }
+        try check("commitIntervalMilliseconds", commitIntervalMilliseconds, 10...3_600_000)
+        try check("maximumInFlightBytes", maximumInFlightBytes, (4 * Limits.entryBytes)...(1 << 30))
+        try check("revocationTimeoutMilliseconds", revocationTimeoutMilliseconds, 0...300_000)
+        try check("requestTimeoutMilliseconds", requestTimeoutMilliseconds, 100...300_000)
+        try check("minimumRestartMilliseconds", minimumRestartMilliseconds, 1...3_600_000)
+        try check("maximumRestartMilliseconds", maximumRestartMilliseconds, minimumRestartMilliseconds...3_600_000)
+        // librdkafka checks combinations and reads key files only when it makes a client.
+        let properties = try makeProperties(connects: false)
+        try properties.set("log_level", "0")
+        _ = try ConsumerHandle(properties: properties, callbacks: nil)
+    }
+
+    /// librdkafka's form of the configuration.
+    /// - Parameter connects: false leaves out the servers, so that a client made from it talks to no one.
+    func makeProperties(connects: Bool = true) throws(KafkaConfigurationError) -> PropertiesHandle {
+        let handle = PropertiesHandle()
+        for (name, value) in Self.defaults { try handle.set(name, value) }
+        for (name, value) in properties {
+            if Self.reservedNames.contains(name) {
+                throw KafkaConfigurationError(
+                    property: name,
+                    reason: "can't be changed: offsets are committed by this program, after the events are in ClickHouse")
+            }
+            if let setting = Self.settingNames[name] {
+                throw KafkaConfigurationError(property: name, reason: "is set by the \(setting) setting, not here")
+            }
+            try handle.set(name, value)
+        }
+        if connects { try handle.set("bootstrap.servers", bootstrapServers) }
+        try handle.set("group.id", groupID)
+        for (name, value) in Self.reserved { try handle.set(name, value) }
+        return handle
+    }
+}

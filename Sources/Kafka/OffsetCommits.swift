@@ -1,0 +1,75 @@
+internal import CKafka
+internal import IngestCore
+internal import Logging
+
+/// Commits: only what the ledger says, one request at a time.
+extension ConsumerLoop {
+    /// A commit whose answer never came (its coordinator vanished) is given up after this time.
+    private static let answerTimeout: UInt64 = 60_000_000_000
+
+    /// Sends the next commit if it is time; the answer comes to `commitAnswered`.
+    func commitIfDue(_ now: UInt64) {
+        guard now >= nextCommitAt else { return }
+        nextCommitAt = now + UInt64(environment.configuration.commitIntervalMilliseconds) * 1_000_000
+        if let commitSentAt, now < commitSentAt + Self.answerTimeout { return }
+        guard let offsets = committable() else { return }
+        let code = consumer.commit(offsets, context: callbacks)
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { return commitFailed(code) }
+        commitSentAt = now
+    }
+
+    /// Commits and waits for the answer, a bounded time.
+    func commitAndWait() {
+        guard let offsets = committable() else { return }
+        var milliseconds = environment.configuration.requestTimeoutMilliseconds
+        if let closeDeadline {
+            let now = MonotonicClock.now
+            guard now < closeDeadline else { return }
+            milliseconds = min(milliseconds, Int((closeDeadline - now) / 1_000_000))
+        }
+        consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { settle($0, $1) }
+    }
+
+    func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) {
+        commitSentAt = nil
+        settle(code, offsets)
+    }
+
+    /// What the ledger allows for the partitions that are ours; `nil` if that is nothing.
+    private func committable() -> PartitionList? {
+        let offsets = environment.ledger.committable()
+        let list = PartitionList()
+        for assignment in assignments {
+            if let offset = offsets[assignment.partition] { list.add(assignment.partition, offset: offset) }
+        }
+        guard list.count > 0 else { return nil }
+        return list
+    }
+
+    private func settle(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) {
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let offsets else { return commitFailed(code) }
+        var committed: [TopicPartition: Int64] = [:]
+        for index in 0..<Int(offsets.pointee.cnt) {
+            let element = offsets.pointee.elems[index]
+            guard element.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+                commitFailed(element.err)
+                continue
+            }
+            let partition = TopicPartition(element)
+            guard element.offset >= 0, let assignment = self[partition] else { continue }
+            assignment.committed = element.offset
+            committed[partition] = element.offset
+        }
+        guard !committed.isEmpty else { return }
+        environment.ledger.committed(committed)
+        troubles.brokersAnswered()
+        statusIsDue = true
+    }
+
+    /// Nothing is lost: the ledger offers the same offsets again.
+    private func commitFailed(_ code: rd_kafka_resp_err_t) {
+        environment.logger.log(
+            level: .warning, limiter: warnings, "an offset commit failed and is repeated",
+            metadata: ["reason": "\(words(for: code))"])
+    }
+}

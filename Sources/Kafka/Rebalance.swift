@@ -1,0 +1,114 @@
+internal import CKafka
+internal import IngestCore
+internal import Logging
+
+/// Partitions come and go. Called by librdkafka from within `ConsumerHandle.poll` and `close`, so on the poll thread
+/// between two messages: nothing else happens meanwhile, and nothing can be thrown.
+extension ConsumerLoop: ConsumerHandler {
+    func rebalance(_ code: rd_kafka_resp_err_t, _ list: consuming PartitionList) {
+        // With a cooperative assignor the lists are changes, otherwise the whole assignment.
+        let isCooperative = rd_kafka_rebalance_protocol(consumer.client).map { String(cString: $0) } == "COOPERATIVE"
+        switch code {
+        case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+            do throws(KafkaFailure) {
+                try prepareAssignment(list)
+            } catch {
+                // The group wants an answer before it can be left. What is assigned without an entry in `assignments`
+                // is neither consumed nor committed.
+                failure = error
+            }
+            if isCooperative {
+                check(rd_kafka_incremental_assign(consumer.client, list.pointer), "can't take over partitions")
+            } else {
+                check(rd_kafka_assign(consumer.client, list.pointer), "can't take over partitions")
+            }
+            if failure == nil { pauseAndResume(MonotonicClock.now) }
+        case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
+            giveUp(list.partitions, isLost: rd_kafka_assignment_lost(consumer.client) != 0)
+            if isCooperative {
+                check(rd_kafka_incremental_unassign(consumer.client, list.pointer), "can't give up partitions")
+            } else {
+                check(rd_kafka_assign(consumer.client, nil), "can't give up partitions")
+            }
+        default:
+            failure = KafkaFailure("rebalance failed", code)
+            check(rd_kafka_assign(consumer.client, nil), "can't give up partitions")
+        }
+    }
+
+    /// Decides where each partition starts and writes it to `list`.
+    private func prepareAssignment(_ list: borrowing PartitionList) throws(KafkaFailure) {
+        let partitions = list.partitions
+        guard !partitions.isEmpty else { return }
+        // While an earlier submission is under way the ledger does not know yet what the journal holds.
+        guard waitForAnswers(of: Set(partitions)) else {
+            throw KafkaFailure("can't take over partitions", "the journal has not answered what was consumed before")
+        }
+        let code = rd_kafka_committed(
+            consumer.client, list.pointer, Int32(environment.configuration.requestTimeoutMilliseconds))
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaFailure("can't read committed offsets", code) }
+        for index in partitions.indices where list[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
+            throw KafkaFailure("can't read committed offsets", "\(partitions[index]): \(words(for: list[index].err))")
+        }
+        for (index, partition) in partitions.enumerated() {
+            let committed = list[index].offset >= 0 ? list[index].offset : nil
+            let start = environment.ledger.assigned(partition, committed: committed)
+            list[index].offset = start ?? Int64(RD_KAFKA_OFFSET_INVALID)
+            let stream = environment.routes.stream(for: partition.topic)
+            assignments.append(
+                Assignment(
+                    number: submissions.makeAssignmentNumber(),
+                    intake: PartitionIntake(partition: partition, stream: stream, start: start), committed: committed,
+                    counters: metrics.counters(for: stream), gauges: metrics.gauges(for: partition)))
+            troubles.clear(topic: partition.topic)
+            environment.logger.info(
+                "took over a Kafka partition",
+                metadata: [
+                    "partition": "\(partition)", "committed": "\(committed.map(String.init) ?? "none")",
+                    "start": "\(start.map(String.init) ?? "auto.offset.reset")",
+                ])
+        }
+        troubles.groupWasJoined()
+        forgetMessageSources()
+    }
+
+    /// Gives partitions back in order: nothing new is submitted, what was submitted is waited for, and what is flushed
+    /// by then is committed. (To wait for the flush itself is the place between the two.)
+    private func giveUp(_ partitions: [TopicPartition], isLost: Bool) {
+        let affected = Set(partitions)
+        for assignment in assignments where affected.contains(assignment.partition) {
+            assignment.intake.discardUnsubmitted()
+        }
+        waitForAnswers(of: affected)
+        // Lost partitions may have another owner already, whose commits ours would undo.
+        if !isLost, closeDeadline == nil { commitAndWait() }
+        environment.logger.info(
+            isLost ? "lost Kafka partitions" : "gave up Kafka partitions",
+            metadata: ["partitions": "\(partitions.map(\.description).joined(separator: ", "))"])
+        release(partitions)
+    }
+
+    /// Forgets partitions.
+    func release(_ partitions: [TopicPartition]) {
+        let affected = Set(partitions)
+        let leaving = assignments.filter { affected.contains($0.partition) }
+        // librdkafka keeps the pause flag for the partition's next assignment.
+        setPaused(false, leaving.filter(\.isPaused))
+        assignments.removeAll { affected.contains($0.partition) }
+        for assignment in leaving {
+            environment.ledger.revoked(assignment.partition)
+            assignment.gauges.destroy()
+        }
+        forgetMessageSources()
+    }
+
+    private func check(_ error: OpaquePointer?, _ action: StaticString) {
+        guard let error else { return }
+        defer { rd_kafka_error_destroy(error) }
+        if failure == nil { failure = KafkaFailure(action, String(cString: rd_kafka_error_string(error))) }
+    }
+
+    private func check(_ code: rd_kafka_resp_err_t, _ action: StaticString) {
+        if code != RD_KAFKA_RESP_ERR_NO_ERROR, failure == nil { failure = KafkaFailure(action, code) }
+    }
+}

@@ -1,0 +1,256 @@
+import IngestCore
+import Journal
+import Logging
+import Synchronization
+
+/// The delivering half: one thread that owns a `StreamFlusher` for each stream, feeds it with news and does what it
+/// says. News comes from the journal's writer (commits), the destination (outcomes) and the clock.
+final class Flusher: Sendable {
+    private enum News: Sendable {
+        case committed(CommitNews)
+        case sealed(StreamID, Range<UInt64>, succeeded: Bool)
+        case sent(StreamID, Range<UInt64>, InsertOutcome, nanoseconds: UInt64)
+        case advanced(StreamID, UInt64, succeeded: Bool)
+        case retryNow
+        case drain
+    }
+
+    /// What a stream's flusher is doing, for status and metrics.
+    struct StreamView: Sendable {
+        var table: String
+        var mode: String
+        var reason: String?
+        var holdCause: StreamFlusher.HoldCause?
+        var isDrained: Bool
+        var sending: Int
+    }
+
+    private let journal: Journal
+    private let destination: any InsertDestination
+    private let configuration: FlushConfiguration
+    private let metrics: PipelineMetrics
+    private let logger: Logger
+    private let mailbox = Mailbox<News>()
+    private let published = Mutex<[StreamID: StreamView]>([:])
+    private let isDraining = Atomic(false)
+    private let thread = Mutex<DedicatedThread?>(nil)
+
+    init(
+        journal: Journal, destination: any InsertDestination, configuration: FlushConfiguration,
+        metrics: PipelineMetrics, logger: Logger
+    ) {
+        self.journal = journal
+        self.destination = destination
+        self.configuration = configuration
+        self.metrics = metrics
+        self.logger = logger
+    }
+
+    /// Starts the thread, with what the journal holds from before.
+    /// - Throws: when the journal's seals can't be read.
+    func start() throws {
+        let now = MonotonicClock.now
+        var loop = Loop(flusher: self)
+        for (id, state) in journal.snapshot.streams {
+            let seals = try journal.seals(of: id)
+            loop.machines[id] = StreamFlusher(
+                configuration: configuration, position: state.position, tail: state.nextSequence, seals: seals,
+                seed: UInt64.random(in: .min ... .max), now: now)
+            loop.tables[id] = state.stream.table
+        }
+        loop.publish()
+        let initial = loop
+        let started = DedicatedThread(name: "flusher") {
+            var loop = initial
+            loop.run()
+        }
+        thread.withLock { $0 = started }
+    }
+
+    /// The journal has committed. Called on its writer's thread.
+    func committed(_ news: CommitNews) {
+        guard !news.appended.isEmpty else { return }
+        mailbox.send(.committed(news))
+    }
+
+    /// Flush everything now; `isDrained` says when that is over.
+    func drain() {
+        isDraining.store(true, ordering: .releasing)
+        mailbox.send(.drain)
+    }
+
+    /// Try held streams and those in a pause again, now.
+    func retryNow() { mailbox.send(.retryNow) }
+
+    /// Whether every stream is flushed, or its last try failed.
+    var isDrained: Bool { published.withLock { $0.values.allSatisfy(\.isDrained) } }
+
+    /// What each stream is doing.
+    var views: [StreamID: StreamView] { published.withLock { $0 } }
+
+    /// Ends the thread. Batches that are still on their way stay in the journal.
+    func stop() {
+        mailbox.close()
+        thread.withLock { $0.take() }?.join()
+    }
+
+    /// The thread's own state.
+    private struct Loop: Sendable {
+        let flusher: Flusher
+        var machines: [StreamID: StreamFlusher] = [:]
+        var tables: [StreamID: String] = [:]
+
+        mutating func run() {
+            var batch: [News] = []
+            var deadline: UInt64? = MonotonicClock.now
+            while flusher.mailbox.receive(into: &batch, until: deadline) {
+                for news in batch { take(news, now: MonotonicClock.now) }
+                for id in machines.keys { act(id) }
+                let now = MonotonicClock.now
+                deadline = machines.values.compactMap { $0.deadline(now: now) }.min()
+                publish()
+            }
+        }
+
+        private mutating func take(_ news: News, now: UInt64) {
+            switch news {
+            case .committed(let commit):
+                for (stream, end, bytes) in commit.appended {
+                    machines[stream]?.appended(to: end, bytes: bytes, now: now)
+                }
+            case .sealed(let stream, let sequences, let succeeded):
+                machines[stream]?.sealed(sequences, succeeded: succeeded, now: now)
+            case .sent(let stream, let sequences, let outcome, let nanoseconds):
+                let before = machines[stream]?.mode
+                machines[stream]?.sent(sequences, outcome: outcome, now: now)
+                report(stream, sequences, outcome, nanoseconds, before)
+            case .advanced(let stream, let position, let succeeded):
+                machines[stream]?.advanced(to: position, succeeded: succeeded, now: now)
+            case .retryNow:
+                for id in machines.keys { machines[id]?.retryNow(now: now) }
+            case .drain:
+                for id in machines.keys { machines[id]?.drain(now: now) }
+            }
+        }
+
+        private mutating func act(_ stream: StreamID) {
+            // Planning is answered at once, which can make further actions due.
+            while let actions = machines[stream]?.act(now: MonotonicClock.now), !actions.isEmpty {
+                for action in actions { perform(action, stream) }
+            }
+        }
+
+        private mutating func perform(_ action: StreamFlusher.Action, _ stream: StreamID) {
+            let mailbox = flusher.mailbox
+            switch action {
+            case .plan(let from, let to, let isSealed):
+                let plan = Result { () throws(FlushError) in
+                    do {
+                        return try flusher.journal.plan(
+                            stream, from: from, to: to,
+                            maxRows: isSealed ? .max : flusher.configuration.batchMaxRows,
+                            maxBytes: isSealed ? .max : flusher.configuration.batchMaxBytes)
+                    } catch {
+                        throw FlushError(reason: "\(error)")
+                    }
+                }
+                machines[stream]?.planned(plan, isSealed: isSealed, now: MonotonicClock.now)
+            case .seal(let sequences):
+                flusher.journal.seal(sequences, in: stream) { result in
+                    mailbox.send(.sealed(stream, sequences, succeeded: result.isSuccess))
+                }
+            case .send(let sequences, _):
+                send(sequences, stream)
+            case .advance(let position, let partitions):
+                flusher.journal.advance(
+                    stream, to: position, partitions: partitions.mapValues { ($0.entryEnd, $0.offset) }
+                ) { result in
+                    mailbox.send(.advanced(stream, position, succeeded: result.isSuccess))
+                }
+            }
+        }
+
+        private func send(_ sequences: Range<UInt64>, _ stream: StreamID) {
+            let mailbox = flusher.mailbox
+            let journal = flusher.journal
+            let start = MonotonicClock.now
+            flusher.destination.insert(
+                InsertRequest(
+                    table: tables[stream] ?? "", token: flusher.token(stream, sequences), rowCount: sequences.count,
+                    makeReader: { try journal.reader(stream, sequences) },
+                    completion: { outcome in
+                        mailbox.send(.sent(stream, sequences, outcome, nanoseconds: MonotonicClock.now - start))
+                    }))
+        }
+
+        /// Metrics for each attempt; log lines when the stream's mode changes.
+        private func report(
+            _ stream: StreamID, _ sequences: Range<UInt64>, _ outcome: InsertOutcome, _ nanoseconds: UInt64,
+            _ before: StreamFlusher.Mode?
+        ) {
+            guard let machine = machines[stream], let table = tables[stream] else { return }
+            flusher.metrics.inserted(table: table, rows: sequences.count, outcome: outcome, nanoseconds: nanoseconds)
+            let metadata: Logger.Metadata = [
+                "stream": "\(table)", "first_sequence": "\(sequences.lowerBound)",
+                "last_sequence": "\(sequences.upperBound - 1)",
+            ]
+            switch (before, machine.mode) {
+            case (.running, .running), (.givenUp, _), (nil, _): break
+            case (_, .running):
+                flusher.logger.notice("stream resumed", metadata: metadata)
+            case (.running, .backingOff(_, let reason)):
+                flusher.logger.warning(
+                    "insert failed, retrying", metadata: metadata.merging(["error": "\(reason)"]) { $1 })
+            case (.held(_, _, let old), .held(_, _, let reason)) where old == reason: break
+            case (_, .held(_, _, let reason)):
+                flusher.logger.error(
+                    "stream held", metadata: metadata.merging(["error": "\(reason)"]) { $1 })
+            default: break
+            }
+        }
+
+        func publish() {
+            let views = machines.reduce(into: [StreamID: StreamView]()) { views, item in
+                views[item.key] = StreamView(
+                    table: tables[item.key] ?? "", mode: item.value.mode.name, reason: item.value.mode.reason,
+                    holdCause: item.value.mode.holdCause,
+                    isDrained: item.value.isDrained, sending: item.value.sendingCount)
+            }
+            flusher.published.withLock { $0 = views }
+        }
+    }
+
+    /// The same for every attempt at the same events, also after a crash: it names the journal, the stream and the
+    /// sealed boundaries.
+    private func token(_ stream: StreamID, _ sequences: Range<UInt64>) -> String {
+        "ingestd-\(journal.identity)-\(stream.rawValue)-\(sequences.lowerBound)-\(sequences.upperBound)"
+    }
+}
+
+extension Result {
+    fileprivate var isSuccess: Bool {
+        if case .success = self { true } else { false }
+    }
+}
+
+extension StreamFlusher.Mode {
+    var name: String {
+        switch self {
+        case .running: "running"
+        case .backingOff: "retrying"
+        case .held: "held"
+        case .givenUp: "stopped"
+        }
+    }
+
+    var reason: String? {
+        switch self {
+        case .running, .givenUp: nil
+        case .backingOff(_, let reason), .held(_, _, let reason): reason
+        }
+    }
+
+    var holdCause: StreamFlusher.HoldCause? {
+        if case .held(_, let cause, _) = self { cause } else { nil }
+    }
+}

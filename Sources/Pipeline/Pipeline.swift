@@ -1,0 +1,112 @@
+public import IngestCore
+public import Journal
+public import Logging
+
+/// The way of an event from the journal to its table. Sources hand events to the journal (`EventIntake`); the flusher
+/// takes them from there to the destination; what it has flushed is trimmed, and may then be committed to Kafka.
+///
+///     sources -> Journal.submit -> [commit] -> committed() -> Flusher -> destination -> Journal.advance -> [commit]
+///                                                                                          |
+///                                            InsertionWaiters (ack=inserted) <-------------+--> PartitionLedger
+public final class Pipeline: Sendable {
+    private let journal: Journal
+    private let flusher: Flusher
+    private let waiters = InsertionWaiters()
+    private let metrics: PipelineMetrics
+
+    /// What a stream looks like from outside.
+    public struct StreamStatus: Sendable {
+        /// Destination table and name of the stream.
+        public let table: String
+        /// Sequence that the next event gets.
+        public let nextSequence: UInt64
+        /// Everything before it is in ClickHouse or is a dead letter.
+        public let flushedPosition: UInt64
+        /// Bytes of the file that its entries take.
+        public let storedBytes: UInt64
+        /// `running`, `retrying`, `held` or `stopped`.
+        public let mode: String
+        /// Why it is not running.
+        public let reason: String?
+        /// Inserts on their way.
+        public let insertsInFlight: Int
+    }
+
+    /// Connects a journal that is open but not started with a destination.
+    /// - Parameter maxBytes: the journal's bound, for metrics.
+    public init(
+        journal: Journal, destination: any InsertDestination, configuration: FlushConfiguration, maxBytes: Int,
+        logger: Logger
+    ) {
+        self.journal = journal
+        metrics = PipelineMetrics(maxBytes: maxBytes)
+        flusher = Flusher(
+            journal: journal, destination: destination, configuration: configuration, metrics: metrics,
+            logger: logger)
+    }
+
+    /// Starts writer and flusher. What the journal holds from before is flushed first.
+    public func start() throws {
+        for (id, state) in journal.snapshot.streams { waiters.advanced(id, to: state.position) }
+        journal.start { [flusher, waiters, metrics] news in
+            metrics.committed(news)
+            flusher.committed(news)
+            for (stream, position) in news.advanced { waiters.advanced(stream, to: position) }
+        }
+        try flusher.start()
+    }
+
+    /// Flushes what is there, until all is flushed, or ClickHouse refuses, or `timeout` has passed.
+    /// - Returns: whether everything is flushed.
+    public func drain(timeout: Duration) async -> Bool {
+        let deadline = ContinuousClock.now + timeout
+        flusher.drain()
+        while !flusher.isDrained, ContinuousClock.now < deadline {
+            // Cancellation means that the caller is in a hurry: what is left stays in the journal.
+            do { try await Task.sleep(for: .milliseconds(10)) } catch { break }
+        }
+        return journal.snapshot.streams.values.allSatisfy { $0.pendingEvents == 0 }
+    }
+
+    /// Ends the flusher. Must come before the destination and the journal are closed.
+    public func stop() {
+        waiters.close()
+        flusher.stop()
+    }
+
+    /// Tries held streams, and those in a pause, again now.
+    public func retryNow() { flusher.retryNow() }
+
+    /// Waits until the events are in ClickHouse or dead letters; `nil` when `timeout` passed first, or on shutdown.
+    public func insertion(of sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> InsertionReport? {
+        guard await waiters.wait(for: sequences.upperBound, in: stream, timeout: timeout) else { return nil }
+        return InsertionReport(inserted: sequences.count, deadLettered: 0, deadLetterIDs: [])
+    }
+
+    /// The streams, by table name.
+    public var status: [StreamStatus] {
+        let views = flusher.views
+        return journal.snapshot.streams.values.sorted { $0.stream.id < $1.stream.id }.map { state in
+            let view = views[state.stream.id]
+            return StreamStatus(
+                table: state.stream.table, nextSequence: state.nextSequence, flushedPosition: state.position,
+                storedBytes: state.storedBytes, mode: view?.mode ?? "stopped", reason: view?.reason,
+                insertsInFlight: view?.sending ?? 0)
+        }
+    }
+
+    /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream.
+    public func updateGauges() {
+        let snapshot = journal.snapshot
+        let now = WallClock.milliseconds
+        var oldestAge: [StreamID: Double] = [:]
+        for (id, state) in snapshot.streams where state.pendingEvents > 0 {
+            // A damaged entry shows as a held stream; its age is not known.
+            guard case .success(let plan?) = Result(catching: {
+                try journal.plan(id, from: state.position, maxRows: 1, maxBytes: .max)
+            }) else { continue }
+            oldestAge[id] = max(0, Double(now - plan.receivedAt) / 1_000)
+        }
+        metrics.scrape(snapshot, oldestAge: oldestAge, views: flusher.views)
+    }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import Glibc
+import Logging
+import Observability
+import UnixSignals
+
+/// `ingestd serve`: the service.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Runs the service until SIGTERM or SIGINT; a second signal ends it at once.",
+        discussion: ConfigurationReference.discussion)
+
+    @OptionGroup var options: ConfigurationOptions
+
+    func run() async throws {
+        let loaded = try options.loadOrExit()
+        let registry = Telemetry.bootstrap(loaded.configuration)
+        let logger = Logger(label: "ingestd")
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+        do {
+            let service = try Service(loaded.configuration, registry: registry, logger: logger)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await service.run() }
+                group.addTask { await Self.follow(signals, service, logger) }
+                // The service ends by itself or on a signal; the signals never do.
+                try await group.next()
+                group.cancelAll()
+            }
+        } catch {
+            logger.critical("the service can't run", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
+    }
+
+    private static func follow(_ signals: UnixSignalsSequence, _ service: Service, _ logger: Logger) async {
+        var isStopping = false
+        for await signal in signals {
+            if isStopping {
+                logger.warning("ending at once; what was not flushed is kept in the journal")
+                // Everything acknowledged is on stable storage, so there is nothing to wait for.
+                _exit(EXIT_FAILURE)
+            }
+            isStopping = true
+            logger.notice("stopping", metadata: ["signal": "\(signal)"])
+            service.beginShutdown()
+        }
+    }
+}

@@ -1,0 +1,56 @@
+import Glibc
+
+/// What must hold between settings. Each is checked only if all of its settings are valid by themselves.
+struct ConfigurationRelation: Sendable {
+    /// The settings it is about, the one to change first.
+    let settings: [String]
+    /// What is wrong and what to do; `nil` if nothing is.
+    let problem: @Sendable (ServiceConfiguration) -> String?
+
+    static let all: [ConfigurationRelation] = [
+        ConfigurationRelation(settings: ["HTTP_MAX_BODY_BYTES", "JOURNAL_MAX_BYTES"]) {
+            $0.http.maxBodyBytes > $0.journal.maxBytes / 4
+                ? "one request could fill more than a quarter of the journal; lower the first or raise the second" : nil
+        },
+        ConfigurationRelation(settings: ["BATCH_MAX_BYTES", "JOURNAL_MAX_BYTES"]) {
+            $0.batching.maxBytes > $0.journal.maxBytes
+                ? "a batch could never become full; lower the first or raise the second" : nil
+        },
+        ConfigurationRelation(settings: ["RETRY_BACKOFF_MIN", "RETRY_BACKOFF_MAX"]) {
+            $0.retries.backoffMin > $0.retries.backoffMax
+                ? "the first wait is longer than the longest; lower the first or raise the second" : nil
+        },
+        ConfigurationRelation(settings: ["CLICKHOUSE_CONNECT_TIMEOUT", "CLICKHOUSE_REQUEST_TIMEOUT"]) {
+            $0.clickHouse.connectTimeout > $0.clickHouse.requestTimeout
+                ? "connecting is part of a request; lower the first or raise the second" : nil
+        },
+        ConfigurationRelation(settings: ["HTTP_TLS_CERTIFICATE", "HTTP_TLS_KEY"]) {
+            ($0.http.tlsCertificate == nil) != ($0.http.tlsKey == nil)
+                ? "TLS needs both; set the other one too, or neither" : nil
+        },
+        ConfigurationRelation(settings: ["HTTP_TLS_CERTIFICATE"]) { unreadable($0.http.tlsCertificate) },
+        ConfigurationRelation(settings: ["HTTP_TLS_KEY"]) { unreadable($0.http.tlsKey) },
+        ConfigurationRelation(settings: ["KAFKA_TOPICS", "KAFKA_CONSUMER_ENABLED"]) {
+            $0.kafka.isConsumerEnabled && $0.kafka.topics.isEmpty
+                ? "there is nothing to consume; name topics or set KAFKA_CONSUMER_ENABLED=false" : nil
+        },
+        ConfigurationRelation(settings: ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONSUMER_ENABLED"]) {
+            $0.kafka.isConsumerEnabled && $0.kafka.bootstrapServers.isEmpty
+                ? "there is no broker; name one or set KAFKA_CONSUMER_ENABLED=false" : nil
+        },
+        ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_CONSUMER_ENABLED"]) {
+            $0.kafka.isConsumerEnabled && $0.kafka.deadLetterTopic == nil
+                ? "offsets of dead letters are committed once the topic has them; name a topic" : nil
+        },
+        ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_TOPICS"]) { configuration in
+            configuration.kafka.isConsumerEnabled
+                && configuration.kafka.deadLetterTopic.map(configuration.kafka.topics.contains) == true
+                ? "dead letters would be consumed again, without end; choose another topic for one of them" : nil
+        },
+    ]
+
+    private static func unreadable(_ path: String?) -> String? {
+        guard let path, access(path, R_OK) != 0 else { return nil }
+        return "the file cannot be read: \(String(cString: strerror(errno)))"
+    }
+}

@@ -1,0 +1,70 @@
+import ClickHouse
+import HTTPIngest
+import IngestCore
+import Journal
+import Kafka
+import Pipeline
+
+// What the operator set, in the types of the rooms that it is for.
+
+extension ServiceConfiguration {
+    var journalConfiguration: JournalConfiguration {
+        JournalConfiguration(
+            path: journal.path, maxBytes: journal.maxBytes, minFreeDiskBytes: journal.minFreeDiskBytes,
+            retainMilliseconds: Int64(journal.retain / .milliseconds(1)),
+            tables: [clickHouse.table] + events.routes.map(\.table))
+    }
+
+    var flushConfiguration: FlushConfiguration {
+        FlushConfiguration(
+            batchMaxRows: batching.maxRows, batchMaxBytes: batching.maxBytes,
+            batchMaxAge: batching.maxAge.nanoseconds, parallelism: clickHouse.insertParallelism,
+            backoffMin: retries.backoffMin.nanoseconds, backoffMax: retries.backoffMax.nanoseconds,
+            holdRetryInterval: retries.holdInterval.nanoseconds)
+    }
+
+    var clickHouseConfiguration: ClickHouseConfiguration {
+        ClickHouseConfiguration(
+            endpoints: clickHouse.urls.map(\.description), database: clickHouse.database, user: clickHouse.user,
+            password: clickHouse.password.value, rowMode: events.rowMode == .flat ? .flat : .envelope,
+            compression: .init(rawValue: clickHouse.compression.rawValue) ?? .auto,
+            connectTimeout: clickHouse.connectTimeout, requestTimeout: clickHouse.requestTimeout,
+            maximumConnections: clickHouse.insertParallelism * (1 + events.routes.count),
+            failureClassOverrides: clickHouse.errorClasses)
+    }
+
+    var kafkaConfiguration: KafkaSourceConfiguration {
+        var source = KafkaSourceConfiguration(
+            bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
+            groupID: kafka.groupID)
+        source.properties = kafka.properties.map { ($0.name, $0.value.value) }
+        source.eventIDField = events.idField
+        source.commitIntervalMilliseconds = Int(kafka.commitInterval / .milliseconds(1))
+        return source
+    }
+
+    var httpConfiguration: HTTPIngestConfiguration {
+        HTTPIngestConfiguration(
+            host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes,
+            maxBufferedBytes: max(256 << 20, http.maxBodyBytes), token: http.token?.value,
+            eventIDField: events.idField)
+    }
+
+    /// The routes, with the streams that the journal has for their tables (it was opened with all of them).
+    func streamRoutes(_ streamOfTable: (String) -> IngestCore.Stream?) -> StreamRoutes {
+        func stream(_ table: String) -> IngestCore.Stream {
+            guard let stream = streamOfTable(table) else {
+                preconditionFailure("the journal was not opened with table \(table)")
+            }
+            return stream
+        }
+        return StreamRoutes(
+            byName: Dictionary(events.routes.map { ($0.name, stream($0.table)) }) { $1 },
+            fallback: stream(clickHouse.table))
+    }
+}
+
+extension Duration {
+    /// Whole nanoseconds; a negative duration is 0.
+    var nanoseconds: UInt64 { UInt64(max(0, self / .nanoseconds(1))) }
+}

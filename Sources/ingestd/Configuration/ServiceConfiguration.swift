@@ -1,0 +1,133 @@
+import IngestCore
+import Logging
+
+/// Everything that an operator can set, by room. Plain values: the wiring turns them into the rooms' own types.
+///
+/// The values here are the defaults. Names, types, bounds and help of the settings are in `SettingTable`; a new
+/// setting is a property here and a line there.
+struct ServiceConfiguration: Sendable, Equatable {
+    var http = HTTP()
+    var kafka = Kafka()
+    var clickHouse = ClickHouse()
+    var events = Events()
+    var journal = Journal()
+    var batching = Batching()
+    var retries = Retries()
+    var shutdown = Shutdown()
+    var log = Log()
+
+    /// The HTTP server.
+    struct HTTP: Sendable, Equatable {
+        var host = "127.0.0.1"
+        /// 0 takes a free port.
+        var port = 8_080
+        var maxBodyBytes = 32 << 20
+        /// The bearer token that requests must carry; `nil` accepts them without.
+        var token: Secret?
+        /// Path of a PEM file; set together with `tlsKey`, or neither.
+        var tlsCertificate: String?
+        /// Path of a PEM file.
+        var tlsKey: String?
+    }
+
+    /// The Kafka consumer and the dead-letter producer.
+    struct Kafka: Sendable, Equatable {
+        var isConsumerEnabled = true
+        var bootstrapServers = ["127.0.0.1:9092"]
+        /// Not empty while the consumer is enabled.
+        var topics = ["events"]
+        var groupID = "ingestion-service"
+        /// `nil` only while the consumer is not enabled.
+        var deadLetterTopic: String? = "events.dlq"
+        /// For librdkafka, in the order given; none of those that the service itself sets.
+        var properties: [KafkaProperty] = []
+        var commitInterval = Duration.seconds(1)
+    }
+
+    /// The destination.
+    struct ClickHouse: Sendable, Equatable {
+        /// At least one; tried in turn.
+        var urls = [ServerURL(scheme: .http, host: "127.0.0.1", port: 8_123)]
+        var database = "default"
+        /// `table` or `database.table`.
+        var table = "events"
+        var user = "default"
+        var password = Secret("")
+        var compression = Compression.auto
+        var requestTimeout = Duration.seconds(60)
+        /// At most `requestTimeout`.
+        var connectTimeout = Duration.seconds(5)
+        /// Exception codes that are to be treated otherwise than built in.
+        var errorClasses: [Int: FailureClass] = [:]
+        /// INSERTs in flight for each stream.
+        var insertParallelism = 2
+
+        /// How request bodies are compressed.
+        enum Compression: String, Sendable, CaseIterable {
+            /// zstd, unless the server is on this machine or does not know it.
+            case auto
+            case none
+            case zstd
+        }
+    }
+
+    /// What an event is and where it goes.
+    struct Events: Sendable, Equatable {
+        var idField = "event_id"
+        var rowMode = RowMode.envelope
+        /// Names are unique.
+        var routes: [StreamRoute] = []
+
+        /// What a row consists of.
+        enum RowMode: String, Sendable, CaseIterable {
+            /// Id, payload and origin of the event.
+            case envelope
+            /// The event's own fields.
+            case flat
+        }
+    }
+
+    /// The journal on disk.
+    struct Journal: Sendable, Equatable {
+        var path = "./journal"
+        var maxBytes = 8 << 30
+        /// How long flushed entries are kept for replay.
+        var retain = Duration.zero
+        var minFreeDiskBytes = 256 << 20
+    }
+
+    /// Where a batch ends, whichever comes first.
+    struct Batching: Sendable, Equatable {
+        var maxRows = 50_000
+        var maxBytes = 16 << 20
+        var maxAge = Duration.seconds(1)
+    }
+
+    /// How failed INSERTs are repeated.
+    struct Retries: Sendable, Equatable {
+        var backoffMin = Duration.milliseconds(100)
+        /// At least `backoffMin`.
+        var backoffMax = Duration.seconds(30)
+        /// How often a held stream tries its destination.
+        var holdInterval = Duration.seconds(15)
+    }
+
+    /// The end of the process.
+    struct Shutdown: Sendable, Equatable {
+        var timeout = Duration.seconds(30)
+    }
+
+    /// The log on standard error.
+    struct Log: Sendable, Equatable {
+        var level = Logger.Level.info
+        var format = Format.auto
+
+        /// How a line looks.
+        enum Format: String, Sendable, CaseIterable {
+            /// `text` on a terminal, else `json`.
+            case auto
+            case json
+            case text
+        }
+    }
+}

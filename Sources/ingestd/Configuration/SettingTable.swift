@@ -1,0 +1,171 @@
+import IngestCore
+
+/// Every setting, once. Parsing, flags, `config check`, help and `docs/configuration.md` all come from here; defaults
+/// come from `ServiceConfiguration`.
+enum SettingTable {
+    struct Group: Sendable {
+        let title: String
+        let settings: [Setting]
+    }
+
+    static let groups: [Group] = [
+        Group(title: "HTTP", settings: http), Group(title: "Kafka", settings: kafka),
+        Group(title: "ClickHouse", settings: clickHouse), Group(title: "Events", settings: events),
+        Group(title: "Journal", settings: journal), Group(title: "Batches", settings: batching),
+        Group(title: "Retries", settings: retries), Group(title: "Shutdown", settings: shutdown),
+        Group(title: "Logging", settings: log),
+    ]
+
+    static let all: [Setting] = groups.flatMap(\.settings)
+
+    private static let http: [Setting] = [
+        Setting("HTTP_HOST", \.http.host, .host, "Address to listen on; 0.0.0.0 is every IPv4 interface."),
+        Setting("HTTP_PORT", \.http.port, .port, "Port to listen on; 0 takes a free one."),
+        Setting(
+            "HTTP_MAX_BODY_BYTES", \.http.maxBodyBytes, .size(1_024...Limits.queuedBytes),
+            "Largest request body, after decompression. At most a quarter of JOURNAL_MAX_BYTES."),
+        Setting(
+            "HTTP_TOKEN", \.http.token, SettingType.token.optional(),
+            "Bearer token that requests must carry. Without it everyone who reaches the port may send events."),
+        Setting(
+            "HTTP_TLS_CERTIFICATE", \.http.tlsCertificate, SettingType.path.emptyIsNone(),
+            "PEM file with the certificate chain; turns TLS on, together with HTTP_TLS_KEY."),
+        Setting(
+            "HTTP_TLS_KEY", \.http.tlsKey, SettingType.path.emptyIsNone(),
+            "PEM file with the private key of HTTP_TLS_CERTIFICATE."),
+    ]
+
+    private static let kafka: [Setting] = [
+        Setting(
+            "KAFKA_CONSUMER_ENABLED", \.kafka.isConsumerEnabled, .bool,
+            "Whether to consume from Kafka. HTTP works without."),
+        Setting(
+            "KAFKA_BOOTSTRAP_SERVERS", \.kafka.bootstrapServers, .list(of: .server), "Brokers to ask for the others."),
+        Setting("KAFKA_TOPICS", \.kafka.topics, .list(of: .topic), "Topics to consume."),
+        Setting(
+            "KAFKA_GROUP_ID", \.kafka.groupID, .line,
+            "Consumer group; replicas of the service with the same group share the partitions."),
+        Setting(
+            "KAFKA_DLQ_TOPIC", \.kafka.deadLetterTopic, SettingType.topic.emptyIsNone(),
+            "Topic for dead letters. Only without a consumer it can be empty; then dead letters stay in the journal."),
+        Setting(
+            "KAFKA_PROPERTIES", \.kafka.properties, .kafkaProperties,
+            "Further librdkafka properties for consumer and producer, such as security.protocol and sasl.password."),
+        Setting(
+            "KAFKA_COMMIT_INTERVAL", \.kafka.commitInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
+            "How often offsets of delivered events are committed."),
+    ]
+
+    private static let clickHouse: [Setting] = [
+        Setting(
+            "CLICKHOUSE_URL", \.clickHouse.urls, .list(of: .url, count: 1...100),
+            "HTTP endpoints of ClickHouse, tried in turn."),
+        Setting("CLICKHOUSE_DATABASE", \.clickHouse.database, .identifier, "Database of tables named without one."),
+        Setting(
+            "CLICKHOUSE_TABLE", \.clickHouse.table, .table, "Table of events that no route of STREAMS matches."),
+        Setting("CLICKHOUSE_USER", \.clickHouse.user, .line, "User to insert as."),
+        Setting("CLICKHOUSE_PASSWORD", \.clickHouse.password, .password, "The user's password."),
+        Setting(
+            "CLICKHOUSE_COMPRESSION", \.clickHouse.compression, .choice(),
+            "Compression of request bodies; auto uses zstd where it pays."),
+        Setting(
+            "CLICKHOUSE_REQUEST_TIMEOUT", \.clickHouse.requestTimeout, .duration(.milliseconds(100) ... .seconds(3_600)),
+            "How long one INSERT may take before it counts as failed and is repeated."),
+        Setting(
+            "CLICKHOUSE_CONNECT_TIMEOUT", \.clickHouse.connectTimeout, .duration(.milliseconds(10) ... .seconds(600)),
+            "How long connecting may take. At most CLICKHOUSE_REQUEST_TIMEOUT."),
+        Setting(
+            "CLICKHOUSE_ERROR_CLASSES", \.clickHouse.errorClasses, .errorClasses,
+            "ClickHouse exception codes to treat otherwise than built in: row_data makes dead letters, configuration"
+                + " holds the stream, batch_shape sends smaller batches, transient repeats."),
+        Setting(
+            "INSERT_PARALLELISM", \.clickHouse.insertParallelism, .integer(1...64),
+            "INSERTs in flight for each stream."),
+    ]
+
+    private static let events: [Setting] = [
+        Setting(
+            "EVENT_ID_FIELD", \.events.idField, .text("a field name", maximumBytes: 256, where: Syntax.hasNoControlCharacters),
+            "Top-level field that holds an event's id; events without it get the SHA-256 of their payload."),
+        Setting(
+            "ROW_MODE", \.events.rowMode, .choice(),
+            "What a row consists of: envelope is id, payload and origin; flat is the event's own fields."),
+        Setting(
+            "STREAMS", \.events.routes, .routes,
+            "Tables by Kafka topic or HTTP path; what matches none goes to CLICKHOUSE_TABLE."),
+    ]
+
+    private static let journal: [Setting] = [
+        Setting("JOURNAL_PATH", \.journal.path, .path, "Folder of the journal, on a local disk of its own replica."),
+        Setting(
+            "JOURNAL_MAX_BYTES", \.journal.maxBytes, .size(16 << 20...16 << 40),
+            "Most that the journal may hold. When it is full, HTTP answers 503 and Kafka partitions are paused."),
+        Setting(
+            "JOURNAL_RETAIN", \.journal.retain, .duration(.zero ... .seconds(366 * 86_400)),
+            "How long delivered events are kept for replay."),
+        Setting(
+            "JOURNAL_MIN_FREE_DISK_BYTES", \.journal.minFreeDiskBytes, .size(0...16 << 40),
+            "Free disk space below which no further events are accepted."),
+    ]
+
+    private static let batching: [Setting] = [
+        Setting(
+            "BATCH_MAX_ROWS", \.batching.maxRows, .integer(1...10_000_000), "Rows after which a batch is sent."),
+        Setting(
+            "BATCH_MAX_BYTES", \.batching.maxBytes, .size(1_024...1 << 30),
+            "Bytes of payload after which a batch is sent. At most JOURNAL_MAX_BYTES."),
+        Setting(
+            "BATCH_MAX_AGE", \.batching.maxAge, .duration(.milliseconds(1) ... .seconds(3_600)),
+            "Age of its first event after which a batch is sent."),
+    ]
+
+    private static let retries: [Setting] = [
+        Setting(
+            "RETRY_BACKOFF_MIN", \.retries.backoffMin, .duration(.milliseconds(1) ... .seconds(3_600)),
+            "Wait before the first repetition of a failed INSERT; doubles from there, with jitter."),
+        Setting(
+            "RETRY_BACKOFF_MAX", \.retries.backoffMax, .duration(.milliseconds(1) ... .seconds(3_600)),
+            "Longest wait between repetitions. At least RETRY_BACKOFF_MIN."),
+        Setting(
+            "HOLD_RETRY_INTERVAL", \.retries.holdInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
+            "How often a stream that is held because of a configuration error tries again."),
+    ]
+
+    private static let shutdown: [Setting] = [
+        Setting(
+            "SHUTDOWN_TIMEOUT", \.shutdown.timeout, .duration(.zero ... .seconds(3_600)),
+            "How long delivering may go on after SIGTERM; what is left stays in the journal.")
+    ]
+
+    private static let log: [Setting] = [
+        Setting("LOG_LEVEL", \.log.level, .choice(), "Least severe level that is logged."),
+        Setting(
+            "LOG_FORMAT", \.log.format, .choice(), "Form of log lines; auto is text on a terminal, else json."),
+    ]
+}
+
+// MARK: - Names
+
+extension SettingTable {
+    static let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
+
+    /// Keys of all settings, and of files with secrets.
+    private static let keys: [(key: SettingKey, setting: Setting)] = all.flatMap { setting in
+        [(setting.key, setting)] + (setting.fileKey.map { [($0, setting)] } ?? [])
+    }
+
+    /// Settings by flag; files with secrets lead to the secret's setting.
+    static let byFlag = Dictionary(uniqueKeysWithValues: keys.map { ($0.key.flag, $0.setting) })
+
+    /// `http.port` and so on.
+    static let yamlKeys = Set(keys.map(\.key.yamlKey))
+
+    /// `http` and so on: what has settings below it.
+    static let sections = Set(keys.filter { $0.key.components.count > 1 }.map(\.key.section))
+
+    /// Environment variables that mean something.
+    static let variables = Set(keys.map(\.key.name) + [ConfigurationLoader.fileVariable])
+
+    /// `HTTP` and so on: how variables begin that are probably meant for us.
+    static let prefixes = Set(variables.compactMap { $0.split(separator: "_").first.map(String.init) })
+}

@@ -1,0 +1,16 @@
+import ArgumentParser
+
+/// The command line's root.
+@main
+struct Ingestd: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ingestd",
+        abstract: "Takes events from Kafka and HTTP, keeps them safe on disk, and delivers them to ClickHouse.",
+        version: Version.current,
+        subcommands: [ServeCommand.self, ConfigCommand.self, JournalCommand.self])
+}
+
+/// The version of this program.
+enum Version {
+    static let current = "0.1.0"
+}

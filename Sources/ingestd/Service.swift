@@ -1,0 +1,125 @@
+import ClickHouse
+import HTTPIngest
+import IngestCore
+import Journal
+import Kafka
+import Logging
+import Observability
+import Pipeline
+import Synchronization
+
+/// The service: its parts, in the order of the flow, and the order in which they start and stop.
+///
+///     Kafka --+
+///             +--> journal --> pipeline --> ClickHouse
+///     HTTP ---+
+final class Service: Sendable {
+    private let configuration: ServiceConfiguration
+    private let logger: Logger
+    private let journal: Journal
+    private let clickHouse: ClickHouseClient
+    private let pipeline: Pipeline
+    private let kafka: KafkaSource?
+    private let http: HTTPIngestService
+    private let operations: Operations
+    private let shutdownRequest = ShutdownRequest()
+
+    /// Opens the journal and makes the parts; nothing runs yet.
+    /// - Throws: what is wrong with the configuration or the journal, in words for the operator.
+    init(_ configuration: ServiceConfiguration, registry: PrometheusRegistry, logger: Logger) throws {
+        self.configuration = configuration
+        self.logger = logger
+        journal = try Journal.open(configuration.journalConfiguration, logger: logger)
+        clickHouse = try ClickHouseClient(configuration: configuration.clickHouseConfiguration, logger: logger)
+        pipeline = Pipeline(
+            journal: journal, destination: clickHouse, configuration: configuration.flushConfiguration,
+            maxBytes: configuration.journal.maxBytes, logger: logger)
+        let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
+        if configuration.kafka.isConsumerEnabled {
+            kafka = try KafkaSource(
+                configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: journal,
+                logger: logger)
+        } else {
+            kafka = nil
+        }
+        operations = Operations(
+            journal: journal, pipeline: pipeline, kafka: kafka, clickHouse: clickHouse, registry: registry)
+        http = HTTPIngestService(
+            configuration: configuration.httpConfiguration, routes: routes, intake: journal, operations: operations,
+            logger: logger)
+    }
+
+    /// Runs until `beginShutdown`, then stops in order and returns.
+    /// - Throws: when the HTTP port can't be bound, or the journal can't be read.
+    func run() async throws {
+        try pipeline.start()
+        let server = Task { try await http.run() }
+        do {
+            let port = try await http.boundPort()
+            kafka?.start()
+            logger.notice(
+                "ready",
+                metadata: [
+                    "version": "\(Version.current)", "http": "\(configuration.http.host):\(port)",
+                    "kafka": "\(kafka == nil ? "disabled" : configuration.kafka.topics.joined(separator: ","))",
+                    "journal": "\(configuration.journal.path)", "waiting_events": "\(waitingEvents)",
+                ])
+            await shutdownRequest.wait()
+            try await stop(server)
+        } catch {
+            await release()
+            throw error
+        }
+    }
+
+    /// Starts the shutdown. Callable from any thread, more than once.
+    func beginShutdown() { shutdownRequest.begin() }
+
+    /// Readiness off, sources stop, flush what fits in the time, commit, unbind, close. What is not flushed stays in
+    /// the journal.
+    private func stop(_ server: Task<Void, any Error>) async throws {
+        operations.beginShutdown()
+        http.beginDraining()
+        await kafka?.stopConsuming()
+        let isFlushed = await pipeline.drain(timeout: configuration.shutdown.timeout)
+        await kafka?.close()
+        try await http.stop()
+        try await server.value
+        await release()
+        logger.notice(
+            "stopped", metadata: ["flushed": "\(isFlushed)", "waiting_events": "\(waitingEvents)"])
+    }
+
+    /// Ends the threads, from the far end of the flow to its middle: each may still call the next.
+    private func release() async {
+        await kafka?.close()
+        pipeline.stop()
+        clickHouse.shutdown()
+        journal.close()
+    }
+
+    private var waitingEvents: UInt64 { journal.snapshot.streams.values.reduce(0) { $0 + $1.pendingEvents } }
+}
+
+/// Lets one task wait for the shutdown to begin.
+private final class ShutdownRequest: Sendable {
+    private let state = Mutex<(isBegun: Bool, waiter: CheckedContinuation<Void, Never>?)>((false, nil))
+
+    func begin() {
+        let waiter = state.withLock { state in
+            state.isBegun = true
+            return state.waiter.take()
+        }
+        waiter?.resume()
+    }
+
+    func wait() async {
+        await withCheckedContinuation { continuation in
+            let isBegun = state.withLock { state in
+                if !state.isBegun { state.waiter = continuation }
+                return state.isBegun
+            }
+            if isBegun { continuation.resume() }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+import HTTPIngest
+import IngestCore
+import Logging
+import Synchronization
+
+/// An intake that keeps what it gets, and answers as the test says.
+final class RecordingIntake: EventIntake {
+    enum Mode {
+        case accept
+        case refuse(IntakeError)
+        /// Nothing is answered before `release()`.
+        case hold
+    }
+
+    struct Record {
+        let stream: StreamID
+        let payloads: [String]
+        let ids: [String?]
+        let receivedAt: Int64
+    }
+
+    private struct State {
+        var mode = Mode.accept
+        var records: [Record] = []
+        var held: [@Sendable () -> Void] = []
+        var nextSequence: UInt64 = 100
+        var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+    }
+
+    private let state = Mutex(State())
+
+    var mode: Mode {
+        get { state.withLock { $0.mode } }
+        set { state.withLock { $0.mode = newValue } }
+    }
+
+    var records: [Record] { state.withLock { $0.records } }
+
+    func submit(_ submission: Submission) {
+        let record = Record(submission)
+        let (answer, waiters) = state.withLock { state in
+            let first = state.nextSequence
+            state.nextSequence += UInt64(record.payloads.count)
+            let receipt = Receipt(sequences: first..<state.nextSequence)
+            state.records.append(record)
+            let ready = state.waiters.filter { $0.count <= state.records.count }
+            state.waiters.removeAll { $0.count <= state.records.count }
+            var answer: (@Sendable () -> Void)?
+            switch state.mode {
+            case .accept: answer = { submission.completion(.success(receipt)) }
+            case .refuse(let error): answer = { submission.completion(.failure(error)) }
+            case .hold: state.held.append { submission.completion(.success(receipt)) }
+            }
+            return (answer, ready)
+        }
+        for waiter in waiters { waiter.continuation.resume() }
+        answer?()
+    }
+
+    /// Answers all that are held.
+    func release() {
+        let held = state.withLock { state in
+            defer { state.held = [] }
+            return state.held
+        }
+        for answer in held { answer() }
+    }
+
+    /// Waits until so many submissions have come.
+    func received(_ count: Int) async {
+        await withCheckedContinuation { continuation in
+            let isThere = state.withLock { state in
+                if state.records.count >= count { return true }
+                state.waiters.append((count, continuation))
+                return false
+            }
+            if isThere { continuation.resume() }
+        }
+    }
+}
+
+extension RecordingIntake.Record {
+    fileprivate init(_ submission: Submission) {
+        let buffer = submission.events
+        let entry = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: EntryView.headerLength + buffer.byteCount, alignment: 16)
+        defer { entry.deallocate() }
+        let start = EntryView.writeHeader(
+            into: entry, origin: submission.origin, eventCount: buffer.eventCount, firstSequence: 0,
+            receivedAt: submission.receivedAt)
+        UnsafeMutableRawBufferPointer(rebasing: entry[start...]).copyMemory(from: buffer.records)
+        var payloads: [String] = []
+        var ids: [String?] = []
+        do {
+            var cursor = try EntryView(UnsafeRawBufferPointer(entry)).events
+            while let event = try cursor.next() {
+                payloads.append(String(decoding: event.payload, as: UTF8.self))
+                ids.append(event.explicitID.map { String(decoding: $0, as: UTF8.self) })
+            }
+        } catch { payloads.append("\(error)") }
+        self.init(stream: submission.stream, payloads: payloads, ids: ids, receivedAt: submission.receivedAt)
+    }
+}
+
+/// Operations that answer what the test says.
+final class ScriptedOperations: ServiceOperations {
+    struct Script {
+        var report: InsertionReport?
+        var liveness: [ComponentHealth] = []
+        var readiness: [ComponentHealth] = []
+        var asked: [(sequences: Range<UInt64>, stream: StreamID, timeout: Duration)] = []
+    }
+
+    let script = Mutex(Script())
+
+    func insertion(of sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> InsertionReport? {
+        script.withLock {
+            $0.asked.append((sequences, stream, timeout))
+            return $0.report
+        }
+    }
+    func liveness() -> [ComponentHealth] { script.withLock { $0.liveness } }
+    func readiness() -> [ComponentHealth] { script.withLock { $0.readiness } }
+    func statusDocument() -> [UInt8] { Array(#"{"state":"fine"}"#.utf8) }
+    func metricsText() -> [UInt8] { Array("up 1\n".utf8) }
+}
+
+/// A running service with a scripted inside.
+struct Server {
+    let service: HTTPIngestService
+    let port: Int
+    let intake: RecordingIntake
+    let operations: ScriptedOperations
+
+    static let events = Stream(id: StreamID(rawValue: 1), table: "events")
+    /// For the test of the counters alone, which all services of the process share.
+    static let counted = Stream(id: StreamID(rawValue: 3), table: "counted")
+    static let clicks = Stream(id: StreamID(rawValue: 2), table: "shop.\"clicks\"")
+
+    func connect() async throws -> RawConnection { try await RawConnection.open(port: port) }
+
+    /// One request on a connection of its own.
+    func post(_ target: String, _ body: String, headers: [String] = []) async throws -> RawConnection.Response {
+        let connection = try await connect()
+        try await connection.post(target, body, headers: headers)
+        return try await connection.response()
+    }
+
+    func get(_ target: String, method: String = "GET") async throws -> RawConnection.Response {
+        let connection = try await connect()
+        try await connection.get(target, method: method)
+        return try await connection.response(hasBody: method != "HEAD")
+    }
+}
+
+/// Runs a service around `body` and stops it.
+func withServer(
+    _ configure: (inout HTTPIngestConfiguration) -> Void = { _ in }, _ body: (Server) async throws -> Void
+) async throws {
+    var configuration = HTTPIngestConfiguration(port: 0)
+    configure(&configuration)
+    let intake = RecordingIntake()
+    let operations = ScriptedOperations()
+    var logger = Logger(label: "test")
+    logger.logLevel = .error
+    let service = HTTPIngestService(
+        configuration: configuration,
+        routes: StreamRoutes(
+            byName: ["clicks": Server.clicks, "a b": Server.clicks, "counted": Server.counted],
+            fallback: Server.events),
+        intake: intake, operations: operations, logger: logger)
+    let run = Task { try await service.run() }
+    do {
+        let port = try await service.boundPort()
+        try await body(Server(service: service, port: port, intake: intake, operations: operations))
+    } catch {
+        intake.release()
+        try await service.stop()
+        try await run.value
+        throw error
+    }
+    intake.release()
+    try await service.stop()
+    try await run.value
+}

@@ -1,0 +1,303 @@
+import IngestCore
+import Journal
+import Testing
+
+@testable import Pipeline
+
+/// Drives a `StreamFlusher` by hand: a script of news on one side, the actions on the other.
+struct FlusherScript {
+    static let second: UInt64 = 1_000_000_000
+    var machine: StreamFlusher
+    var now: UInt64 = 100 * second
+    /// Bytes of one event.
+    let eventBytes = 100
+    let configuration: FlushConfiguration
+
+    init(
+        position: UInt64 = 1, tail: UInt64 = 1, seals: [Range<UInt64>] = [],
+        _ change: (inout FlushConfiguration) -> Void = { _ in }
+    ) {
+        var configuration = FlushConfiguration(
+            batchMaxRows: 10, batchMaxBytes: 1_000_000, batchMaxAge: Self.second, parallelism: 2,
+            backoffMin: Self.second / 10, backoffMax: 10 * Self.second, holdRetryInterval: 15 * Self.second)
+        change(&configuration)
+        self.configuration = configuration
+        machine = StreamFlusher(
+            configuration: configuration, position: position, tail: tail, seals: seals, seed: 1, now: now)
+    }
+
+    mutating func append(_ count: UInt64) {
+        machine.appended(to: machine.tail + count, bytes: Int(count) * eventBytes, now: now)
+    }
+
+    /// Everything that the machine wants, with plans and seals answered as a working journal does.
+    mutating func settle() -> [StreamFlusher.Action] {
+        var visible: [StreamFlusher.Action] = []
+        while true {
+            let actions = machine.act(now: now)
+            if actions.isEmpty { return visible }
+            for action in actions {
+                switch action {
+                case .plan(let from, let to, let isSealed):
+                    let rows = isSealed ? .max : UInt64(configuration.batchMaxRows)
+                    let end = min(to, isSealed ? .max : from + rows)
+                    let plan = BatchPlan(
+                        sequences: from..<end, byteCount: Int(end - from) * eventBytes,
+                        isFull: end < to, receivedAt: 0, partitions: [:])
+                    machine.planned(.success(plan), isSealed: isSealed, now: now)
+                case .seal(let sequences):
+                    visible.append(action)
+                    machine.sealed(sequences, succeeded: true, now: now)
+                case .advance(let to, _):
+                    visible.append(action)
+                    machine.advanced(to: to, succeeded: true, now: now)
+                case .send:
+                    visible.append(action)
+                }
+            }
+        }
+    }
+
+    mutating func finish(_ sequences: Range<UInt64>, _ failureClass: FailureClass? = nil) {
+        machine.sent(
+            sequences,
+            outcome: failureClass.map { .failed(InsertFailure(failureClass: $0, message: "no")) } ?? .inserted, now: now)
+    }
+
+    mutating func pass(_ seconds: Double) { now += UInt64(seconds * Double(Self.second)) }
+}
+
+extension [StreamFlusher.Action] {
+    var sends: [Range<UInt64>] {
+        compactMap { if case .send(let sequences, _) = $0 { sequences } else { nil } }
+    }
+
+    var seals: [Range<UInt64>] {
+        compactMap { if case .seal(let sequences) = $0 { sequences } else { nil } }
+    }
+
+    var positions: [UInt64] {
+        compactMap { if case .advance(let position, _) = $0 { position } else { nil } }
+    }
+}
+
+@Suite struct StreamFlusherTests {
+    @Test func batchIsCutByAge() {
+        var script = FlusherScript()
+        script.append(3)
+        #expect(script.settle() == [])
+        #expect(script.machine.deadline(now: script.now) == script.now + FlusherScript.second)
+        script.pass(1)
+        #expect(script.settle().sends == [1..<4])
+        script.finish(1..<4)
+        #expect(script.settle().positions == [4])
+        #expect(script.machine.isEmpty)
+    }
+
+    @Test func batchIsCutByRowsAndBytes() {
+        var script = FlusherScript()
+        script.append(25)
+        #expect(script.settle().sends == [1..<11, 11..<21])
+        var bytes = FlusherScript { $0.batchMaxBytes = 300 }
+        bytes.append(2)
+        #expect(bytes.settle() == [])
+        bytes.append(1)
+        #expect(bytes.settle().sends == [1..<4])
+    }
+
+    /// Guarantee 4: boundaries are durable before the first send.
+    @Test func sealComesBeforeSend() {
+        var script = FlusherScript()
+        script.append(10)
+        guard case .plan = script.machine.act(now: script.now).first else { Issue.record("no plan"); return }
+        script.machine.planned(
+            .success(BatchPlan(sequences: 1..<11, byteCount: 1_000, isFull: false, receivedAt: 0, partitions: [:])),
+            isSealed: false, now: script.now)
+        #expect(script.machine.act(now: script.now) == [.seal(1..<11)])
+        #expect(script.machine.act(now: script.now) == [])
+        // The journal could not write it: not sent, sealed again.
+        script.machine.sealed(1..<11, succeeded: false, now: script.now)
+        script.pass(1)
+        #expect(script.machine.act(now: script.now) == [.seal(1..<11)])
+        script.machine.sealed(1..<11, succeeded: true, now: script.now)
+        #expect(script.machine.act(now: script.now) == [.send(1..<11, attempt: 1)])
+    }
+
+    /// Guarantee 4: a batch that may have reached the server is sent with the same boundaries after a restart.
+    @Test func recoveredSealsKeepTheirBoundaries() {
+        var script = FlusherScript(position: 1, tail: 40, seals: [1..<4, 4..<30])
+        let actions = script.settle()
+        #expect(actions.sends == [1..<4, 4..<30])
+        // Only what follows is sealed anew.
+        #expect(actions.seals == [30..<40])
+        script.finish(1..<4)
+        script.finish(4..<30)
+        #expect(script.settle().sends == [30..<40])
+    }
+
+    /// Guarantee 2 and 3: the position moves over what is inserted without a gap, and no further.
+    @Test func positionMovesOverTheContiguousPrefixOnly() {
+        var script = FlusherScript()
+        script.append(30)
+        #expect(script.settle().sends == [1..<11, 11..<21])
+        script.finish(11..<21)
+        let next = script.settle()
+        #expect(next.positions == [] && next.sends == [21..<31])
+        script.finish(21..<31)
+        #expect(script.settle().positions == [])
+        script.finish(1..<11)
+        #expect(script.settle().positions == [31])
+    }
+
+    /// Guarantee 4: a retry is the same batch.
+    @Test func failedBatchIsSentAgainAsItWas() {
+        var script = FlusherScript()
+        script.append(10)
+        #expect(script.settle().sends == [1..<11])
+        script.append(5)
+        script.finish(1..<11, .transient)
+        #expect(script.settle().sends == [])
+        script.pass(0.2)
+        #expect(script.settle() == [.send(1..<11, attempt: 2)])
+        script.finish(1..<11, .transient)
+        script.pass(0.2)
+        #expect(script.settle() == [.send(1..<11, attempt: 3)])
+    }
+
+    @Test func pausesGrowAndAreBounded() {
+        var backoff = Backoff(minimum: 100, maximum: 5_000, seed: 7)
+        let pauses = (0..<60).map { _ in backoff.next() }
+        for (index, pause) in pauses.enumerated() {
+            let step = min(5_000, index < 20 ? UInt64(100) << UInt64(index) : 5_000)
+            #expect(pause >= step / 2 && pause <= step, "pause \(index)")
+        }
+        #expect(Set(pauses.suffix(40)).count > 10, "no jitter")
+        backoff.reset()
+        #expect(backoff.next() <= 100)
+    }
+
+    @Test func outageIsProbedWithOneBatchAndEndsAtOnce() {
+        var script = FlusherScript()
+        script.append(100)
+        #expect(script.settle().sends == [1..<11, 11..<21])
+        script.finish(1..<11, .transient)
+        script.finish(11..<21, .transient)
+        for _ in 0..<20 {
+            script.pass(10)
+            #expect(script.settle().sends == [1..<11])
+            script.finish(1..<11, .transient)
+        }
+        script.pass(10)
+        #expect(script.settle().sends == [1..<11])
+        script.finish(1..<11)
+        #expect(script.settle().sends == [11..<21, 21..<31])
+    }
+
+    /// Guarantee 6, the part of this issue: a refusal holds the stream; nothing is skipped; it goes on by itself.
+    @Test(arguments: [FailureClass.configuration, .rowData])
+    func refusalHoldsTheStream(failureClass: FailureClass) {
+        var script = FlusherScript()
+        script.append(10)
+        _ = script.settle()
+        script.finish(1..<11, failureClass)
+        guard case .held(let retryAt, _, "no") = script.machine.mode else { Issue.record("not held"); return }
+        #expect(retryAt == script.now + 15 * FlusherScript.second)
+        script.append(50)
+        script.pass(14)
+        #expect(script.settle() == [])
+        script.machine.retryNow(now: script.now)
+        #expect(script.settle() == [.send(1..<11, attempt: 2)])
+        script.finish(1..<11)
+        #expect(script.machine.mode == .running)
+        #expect(script.settle().sends == [11..<21, 21..<31])
+    }
+
+    @Test func drainingSendsWhatIsThereAndGivesUpAfterOneFailure() {
+        var script = FlusherScript()
+        script.append(3)
+        #expect(script.settle() == [])
+        script.machine.drain(now: script.now)
+        #expect(!script.machine.isDrained)
+        #expect(script.settle().sends == [1..<4])
+        script.finish(1..<4)
+        _ = script.settle()
+        #expect(script.machine.isDrained)
+
+        var down = FlusherScript()
+        down.append(3)
+        down.pass(2)
+        _ = down.settle()
+        down.finish(1..<4, .transient)
+        down.machine.drain(now: down.now)
+        #expect(down.settle().sends == [1..<4])
+        down.finish(1..<4, .transient)
+        #expect(down.settle() == [] && down.machine.isDrained && !down.machine.isEmpty)
+    }
+
+    @Test func failedAdvanceIsTriedAgain() {
+        var script = FlusherScript()
+        script.append(10)
+        _ = script.settle()
+        script.finish(1..<11)
+        #expect(script.machine.act(now: script.now).positions == [11])
+        script.machine.advanced(to: 11, succeeded: false, now: script.now)
+        #expect(script.machine.act(now: script.now) == [])
+        #expect(script.machine.deadline(now: script.now) != nil)
+        script.pass(1)
+        #expect(script.machine.act(now: script.now).positions == [11])
+    }
+
+    /// Random histories: whatever fails in whatever order, batches keep their boundaries, cover every event once, and
+    /// the position never passes one that is not inserted.
+    @Test(arguments: 0..<300)
+    func randomHistories(seed: Int) {
+        var random = SplitMix64(state: UInt64(seed))
+        var script = FlusherScript()
+        var boundaries: [UInt64: UInt64] = [:]
+        var inserted: Set<UInt64> = []
+        var sending: [Range<UInt64>] = []
+        var checked: UInt64 = 1
+        func check(_ actions: [StreamFlusher.Action]) {
+            for action in actions {
+                switch action {
+                case .send(let sequences, _):
+                    #expect(boundaries[sequences.lowerBound] ?? sequences.upperBound == sequences.upperBound)
+                    boundaries[sequences.lowerBound] = sequences.upperBound
+                    sending.append(sequences)
+                case .advance(let position, _):
+                    let missing = (checked..<position).filter { !inserted.contains($0) }
+                    #expect(missing.isEmpty, "seed \(seed)")
+                    checked = position
+                case .plan, .seal: break
+                }
+            }
+        }
+        for _ in 0..<200 {
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0: script.append(UInt64.random(in: 1...30, using: &random))
+            case 1: script.pass(Double.random(in: 0...3, using: &random))
+            default:
+                guard let index = sending.indices.randomElement(using: &random) else { break }
+                let sequences = sending.remove(at: index)
+                let failureClass = [nil, nil, FailureClass.transient, .configuration].randomElement(using: &random)!
+                if failureClass == nil { inserted.formUnion(sequences) }
+                script.finish(sequences, failureClass)
+            }
+            check(script.settle())
+            #expect(sending.count <= 2)
+        }
+        // In the end everything arrives.
+        for _ in 0..<1_000 where !script.machine.isEmpty {
+            script.pass(20)
+            check(script.settle())
+            for sequences in sending {
+                inserted.formUnion(sequences)
+                script.finish(sequences)
+            }
+            sending = []
+            check(script.settle())
+        }
+        #expect(script.machine.isEmpty, "seed \(seed)")
+        #expect(inserted.count == Int(script.machine.tail) - 1, "seed \(seed)")
+    }
+}

@@ -1,0 +1,219 @@
+internal import CKafka
+
+/// A Kafka cluster within the test's process: librdkafka's mock brokers, with real sockets on free ports of the
+/// loopback interface. Knows no authentication, no CreateTopics, no retention by time; a group's first member waits
+/// three seconds for others, which can't be changed.
+///
+/// `@unchecked Sendable`: librdkafka's functions used here are thread-safe, and the pointers never change.
+public final class KafkaMock: @unchecked Sendable {
+    private let producer: OpaquePointer
+    private let cluster: OpaquePointer
+    /// Addresses for `bootstrap.servers`.
+    public let bootstrapServers: String
+
+    /// A message to produce.
+    public struct Message: Sendable {
+        /// The payload; `nil` makes a tombstone.
+        public var payload: [UInt8]?
+        /// The key.
+        public var key: [UInt8]?
+        /// Headers in order.
+        public var headers: [(name: String, value: [UInt8]?)]
+        /// Milliseconds since 1970 UTC.
+        public var timestamp: Int64?
+
+        /// Collects the parts.
+        public init(
+            _ payload: [UInt8]?, key: [UInt8]? = nil, headers: [(name: String, value: [UInt8]?)] = [],
+            timestamp: Int64? = nil
+        ) {
+            self.payload = payload
+            self.key = key
+            self.headers = headers
+            self.timestamp = timestamp
+        }
+
+        /// A message with this text as its payload.
+        public init(_ payload: String) { self.init(Array(payload.utf8)) }
+    }
+
+    /// Something that librdkafka refused.
+    public struct Failure: Error, CustomStringConvertible {
+        /// What and why.
+        public let description: String
+    }
+
+    /// Requests that an error can be pushed for, by their numbers in Kafka's protocol.
+    public enum Request: Int16, Sendable {
+        case offsetCommit = 8
+        case offsetFetch = 9
+        case heartbeat = 12
+    }
+
+    /// Starts a cluster.
+    public init(brokerCount: Int32 = 1) throws {
+        let conf = rd_kafka_conf_new()!
+        for (name, value) in [("log_level", "0"), ("linger.ms", "5"), ("message.max.bytes", "4000000")] {
+            rd_kafka_conf_set(conf, name, value, nil, 0)
+        }
+        // Delivery reports arrive on the main queue, where `produce` counts them.
+        rd_kafka_conf_set_events(conf, Int32(RD_KAFKA_EVENT_DR))
+        guard let producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, nil, 0) else {
+            rd_kafka_conf_destroy(conf)
+            throw Failure(description: "can't make a producer")
+        }
+        guard let cluster = rd_kafka_mock_cluster_new(producer, brokerCount) else {
+            rd_kafka_destroy(producer)
+            throw Failure(description: "can't make a mock cluster")
+        }
+        self.producer = producer
+        self.cluster = cluster
+        bootstrapServers = String(cString: rd_kafka_mock_cluster_bootstraps(cluster))
+        rd_kafka_brokers_add(producer, bootstrapServers)
+    }
+
+    deinit {
+        rd_kafka_mock_cluster_destroy(cluster)
+        rd_kafka_destroy(producer)
+    }
+
+    /// Makes a topic.
+    public func createTopic(_ name: String, partitions: Int32) throws {
+        try check(rd_kafka_mock_topic_create(cluster, name, partitions, 1), "create topic \(name)")
+    }
+
+    /// Produces messages to one partition, in order, and returns when the cluster has them all.
+    public func produce(_ messages: [Message], to topic: String, partition: Int32 = 0) throws {
+        for message in messages {
+            let headers = rd_kafka_headers_new(max(1, message.headers.count))!
+            for (name, value) in message.headers {
+                _ = (value ?? []).withUnsafeBytes {
+                    rd_kafka_header_add(headers, name, -1, value == nil ? nil : $0.baseAddress, value == nil ? 0 : $0.count)
+                }
+            }
+            var fields: [rd_kafka_vu_t] = []
+            func field(_ type: rd_kafka_vtype_t, _ set: (inout rd_kafka_vu_t) -> Void) {
+                var value = rd_kafka_vu_t()
+                value.vtype = type
+                set(&value)
+                fields.append(value)
+            }
+            let failure: OpaquePointer? = topic.withCString { topic in
+                (message.payload ?? []).withUnsafeBytes { payload in
+                    (message.key ?? []).withUnsafeBytes { key in
+                        field(RD_KAFKA_VTYPE_TOPIC) { $0.u.cstr = topic }
+                        field(RD_KAFKA_VTYPE_PARTITION) { $0.u.i32 = partition }
+                        field(RD_KAFKA_VTYPE_MSGFLAGS) { $0.u.i = Int32(RD_KAFKA_MSG_F_COPY) }
+                        if message.payload != nil {
+                            field(RD_KAFKA_VTYPE_VALUE) {
+                                // An empty array has no address, but an empty payload is not a tombstone.
+                                $0.u.mem.ptr = UnsafeMutableRawPointer(
+                                    mutating: payload.baseAddress ?? UnsafeRawPointer(topic))
+                                $0.u.mem.size = payload.count
+                            }
+                        }
+                        if message.key != nil {
+                            field(RD_KAFKA_VTYPE_KEY) {
+                                $0.u.mem.ptr = UnsafeMutableRawPointer(mutating: key.baseAddress)
+                                $0.u.mem.size = key.count
+                            }
+                        }
+                        if let timestamp = message.timestamp {
+                            field(RD_KAFKA_VTYPE_TIMESTAMP) { $0.u.i64 = timestamp }
+                        }
+                        field(RD_KAFKA_VTYPE_HEADERS) { $0.u.headers = headers }
+                        return rd_kafka_produceva(producer, &fields, fields.count)
+                    }
+                }
+            }
+            if let failure {
+                defer { rd_kafka_error_destroy(failure) }
+                throw Failure(description: "produce: \(String(cString: rd_kafka_error_string(failure)))")
+            }
+        }
+        try awaitDelivery(of: messages.count)
+    }
+
+    private func awaitDelivery(of count: Int) throws {
+        let queue = rd_kafka_queue_get_main(producer)!
+        defer { rd_kafka_queue_destroy(queue) }
+        var delivered = 0
+        while delivered < count {
+            guard let event = rd_kafka_queue_poll(queue, 20_000) else { throw Failure(description: "produce: no answer") }
+            defer { rd_kafka_event_destroy(event) }
+            while let message = rd_kafka_event_message_next(event) {
+                try check(message.pointee.err, "produce")
+                delivered += 1
+            }
+        }
+    }
+
+    /// A group's committed offset; `nil` if it has none.
+    public func committedOffset(group: String, topic: String, partition: Int32 = 0) throws -> Int64? {
+        let conf = rd_kafka_conf_new()!
+        for (name, value) in [
+            ("log_level", "0"), ("bootstrap.servers", bootstrapServers), ("group.id", group),
+            ("enable.auto.commit", "false"),
+        ] {
+            rd_kafka_conf_set(conf, name, value, nil, 0)
+        }
+        let client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, nil, 0)!
+        defer { rd_kafka_destroy(client) }
+        let list = rd_kafka_topic_partition_list_new(1)!
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        rd_kafka_topic_partition_list_add(list, topic, partition)
+        try check(rd_kafka_committed(client, list, 10_000), "committed")
+        let offset = list.pointee.elems[0].offset
+        return offset >= 0 ? offset : nil
+    }
+
+    /// Commits an offset for a group without members, as an operator's tool does.
+    public func commit(_ offset: Int64, group: String, topic: String, partition: Int32 = 0) throws {
+        let conf = rd_kafka_conf_new()!
+        for (name, value) in [("log_level", "0"), ("bootstrap.servers", bootstrapServers), ("group.id", group)] {
+            rd_kafka_conf_set(conf, name, value, nil, 0)
+        }
+        let client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, nil, 0)!
+        defer { rd_kafka_destroy(client) }
+        let list = rd_kafka_topic_partition_list_new(1)!
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        rd_kafka_topic_partition_list_add(list, topic, partition).pointee.offset = offset
+        try check(rd_kafka_commit(client, list, 0), "commit")
+    }
+
+    /// Cuts all connections and accepts none until `bringUp()`.
+    public func bringDown() throws { try check(rd_kafka_mock_broker_set_down(cluster, -1), "bring down") }
+
+    /// Accepts connections again.
+    public func bringUp() throws { try check(rd_kafka_mock_broker_set_up(cluster, -1), "bring up") }
+
+    /// Answers the next `count` requests of a kind with an error.
+    public func fail(_ request: Request, with error: KafkaMockError, count: Int = 1) {
+        let errors = [rd_kafka_resp_err_t](repeating: error.code, count: count)
+        rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, count, errors)
+    }
+
+    private func check(_ code: rd_kafka_resp_err_t, _ action: String) throws {
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            throw Failure(description: "\(action): \(String(cString: rd_kafka_err2str(code)))")
+        }
+    }
+}
+
+/// Errors that brokers answer with.
+public enum KafkaMockError: Sendable {
+    /// Another process uses the same `group.instance.id`: fatal for the client.
+    case fencedInstance
+    /// The client may not use the group.
+    case groupAuthorizationFailed
+    /// The group has forgotten the member: its partitions are lost.
+    case unknownMember
+
+    var code: rd_kafka_resp_err_t {
+        switch self {
+        case .fencedInstance: RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+        case .groupAuthorizationFailed: RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
+        case .unknownMember: RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID
+        }
+    }
+}
