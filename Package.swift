@@ -81,11 +81,14 @@ let package = Package(
             dependencies: [logging, .product(name: "CoreMetrics", package: "swift-metrics")],
             swiftSettings: strict),
 
+        // Load generators and measurements behind `ingestd bench`.
+        .target(name: "Benchmarks", dependencies: ["IngestCore", "Journal", logging], swiftSettings: strict),
+
         // The executable: commands, configuration, wiring.
         .executableTarget(
             name: "ingestd",
             dependencies: [
-                "ClickHouse", "HTTPIngest", "IngestCore", "Journal", "Kafka", "Observability", "Pipeline",
+                "Benchmarks", "ClickHouse", "HTTPIngest", "IngestCore", "Journal", "Kafka", "Observability", "Pipeline",
                 logging, metrics,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),

@@ -9,8 +9,9 @@ import IngestCore
 /// arrived (tried). Therefore the last closing brace of what is encoded is held back until more rows or the end of the
 /// batch follow it: whatever curl was given before the end stops in the middle of a row, and a server that parses it
 /// finds an error there and inserts nothing (tried; a batch below the server's `max_insert_block_size`, a million
-/// rows, is one block). That holds when the reader fails, when the transfer is canceled, and when this process dies; only a network
-/// that happens to cut exactly between two rows can still have an old server insert the rows before the cut.
+/// rows, is one block). That holds when the reader fails and when the transfer is canceled. When this process dies, or
+/// the network breaks, the cut can be anywhere: only one exactly between two rows can still have an old server insert
+/// the rows before it, which the retry then repeats, as any retry does on servers without deduplication tokens.
 ///
 /// Used by one thread at a time; reused from batch to batch for its buffers.
 final class BatchBody {

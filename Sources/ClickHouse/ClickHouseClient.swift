@@ -9,10 +9,13 @@ import Synchronization
 /// and encodes rows whenever a connection takes more. Completions and `makeReader` are called on it.
 ///
 /// An INSERT counts as done only if the server says so completely: status 200, no exception in the header, an empty
-/// body. Whatever else happens, including no answer, is a failure with its class (`ErrorClasses`), and the same batch may
-/// be sent again under the same token. Batches below the server's `max_insert_block_size` (a million rows) are
-/// inserted whole or not at all, per partition of the table; that a body broken off midway does not leave its first rows
-/// behind is seen to by `BatchBody`.
+/// body. Whatever else happens, including no answer, is a failure with its class (`ErrorClasses`), and the same batch
+/// may be sent again under the same token. Batches below the server's `max_insert_block_size` (a million rows) are
+/// inserted whole or not at all, per partition of the table; that a body broken off midway does not leave its first
+/// rows behind is seen to by `BatchBody`.
+///
+/// `makeReader` is called again where curl repeats a request by itself: when a kept connection turns out to be dead
+/// before anything of the answer came.
 public final class ClickHouseClient: InsertDestination, Sendable {
     private let queue: RequestQueue
     /// The lock is held while joining, so that a second caller of `shutdown` waits too.

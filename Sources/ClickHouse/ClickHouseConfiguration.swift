@@ -32,8 +32,8 @@ public struct ClickHouseConfiguration: Sendable, CustomStringConvertible, Custom
     public var compression: Compression
     /// How long a connection may take to be made.
     public var connectTimeout: Duration
-    /// How long an INSERT may take, from the first byte sent to the answer. Then its outcome is unknown, and the
-    /// failure is transient.
+    /// How long an INSERT may take, connection and answer included. Then its outcome is unknown, and the failure is
+    /// transient.
     public var requestTimeout: Duration
     /// Requests at the same time, each on its own connection; more wait their turn.
     public var maximumConnections: Int

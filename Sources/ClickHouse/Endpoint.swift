@@ -107,7 +107,7 @@ struct Endpoint {
 
     /// The address of the question what the server can do.
     var capabilityURL: String {
-        "\(url.base)/?query=\(InsertStatement.percentEncoded(InsertStatement.capabilityQuery))"
+        "\(url.base)/?query=\(InsertStatement.percentEncoded(InsertStatement.capabilityQuery))&wait_end_of_query=1"
     }
 
     /// Whether bodies are to be compressed.

@@ -17,6 +17,8 @@ final class Transfer {
 
     /// The largest buffer that curl takes is 2 MiB; each read callback fills one, and it becomes one chunk.
     private static let uploadBufferBytes = 512 << 10
+    /// Longest time for the answer to the first question; all batches wait for it.
+    private static let capabilityTimeout = Duration.seconds(15)
 
     let handle: UnsafeMutableRawPointer
     let body: BatchBody
@@ -26,6 +28,7 @@ final class Transfer {
     /// Position of the endpoint that it goes to.
     private(set) var endpoint = 0
     private(set) var purpose = Purpose.capabilities
+    private let requestTimeout: Duration
     private let insertHeaders: HeaderList
     private let compressedInsertHeaders: HeaderList
     private let queryHeaders: HeaderList
@@ -35,6 +38,7 @@ final class Transfer {
         guard let handle = curl_easy_init() else { preconditionFailure("curl_easy_init: out of memory") }
         self.handle = handle
         body = BatchBody(mode: configuration.rowMode)
+        requestTimeout = configuration.requestTimeout
         var credentials = ["X-ClickHouse-User: \(configuration.user)"]
         if !configuration.password.isEmpty { credentials.append("X-ClickHouse-Key: \(configuration.password)") }
         queryHeaders = HeaderList(credentials)
@@ -56,6 +60,7 @@ final class Transfer {
     func prepareCapabilities(endpoint index: Int, url: String) {
         prepare(.capabilities, endpoint: index, url: url)
         set(CURLOPT_HTTPGET, 1)
+        set(CURLOPT_TIMEOUT_MS, min(requestTimeout, Self.capabilityTimeout).wholeMilliseconds)
         check(ccurl_set_list(handle, CURLOPT_HTTPHEADER, queryHeaders.list))
     }
 
@@ -64,6 +69,7 @@ final class Transfer {
         prepare(.insert(insert), endpoint: index, url: url)
         body.start(insert.request, compresses: compresses)
         set(CURLOPT_POST, 1)
+        set(CURLOPT_TIMEOUT_MS, requestTimeout.wholeMilliseconds)
         set(CURLOPT_POSTFIELDSIZE, -1)
         let headers = compresses ? compressedInsertHeaders : insertHeaders
         check(ccurl_set_list(handle, CURLOPT_HTTPHEADER, headers.list))
@@ -145,7 +151,6 @@ final class Transfer {
         set(CURLOPT_TCP_KEEPALIVE, 1)
         set(CURLOPT_UPLOAD_BUFFERSIZE, Self.uploadBufferBytes)
         set(CURLOPT_CONNECTTIMEOUT_MS, configuration.connectTimeout.wholeMilliseconds)
-        set(CURLOPT_TIMEOUT_MS, configuration.requestTimeout.wholeMilliseconds)
     }
 
     private func set(_ option: CURLoption, _ value: Int) {

@@ -189,12 +189,15 @@ final class TransferLoop {
     /// A server that does not answer the question about itself is no fault of an event.
     private func capabilityFailure(_ answer: ServerAnswer) -> InsertFailure {
         let failure = answer.failure(classes)
-        let isClickHouse = answer.status != 200
+        guard answer.status != 200 || failure.clickHouseCode != nil else {
+            return InsertFailure(
+                failureClass: .configuration, httpStatus: answer.status,
+                message: ServerAnswer.bounded("the answer at this URL is not ClickHouse's: \(failure.message)"))
+        }
+        let passes = failure.failureClass == .transient || failure.failureClass == .batchShape
         return InsertFailure(
-            failureClass: failure.failureClass == .transient && isClickHouse ? .transient : .configuration,
-            clickHouseCode: failure.clickHouseCode, httpStatus: failure.httpStatus,
-            message: ServerAnswer.bounded(
-                isClickHouse ? failure.message : "the answer at this URL is not ClickHouse's: \(failure.message)"))
+            failureClass: passes ? .transient : .configuration, clickHouseCode: failure.clickHouseCode,
+            httpStatus: failure.httpStatus, message: failure.message)
     }
 
     private func finishInsert(_ insert: PendingInsert, _ transfer: Transfer, _ result: CURLcode) {
@@ -209,7 +212,7 @@ final class TransferLoop {
             queue.noteSuccess()
             insert.complete(.inserted)
             return
-        } else if answer.isInsertSuccess && result == CURLE_OK {
+        } else if result == CURLE_OK && answer.isInsertSuccess {
             failure = InsertFailure(
                 failureClass: .transient, httpStatus: answer.status,
                 message: "the server answered before it had the whole batch")

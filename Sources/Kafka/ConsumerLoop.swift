@@ -72,6 +72,8 @@ final class ConsumerLoop {
     var nextWatermarkQueryAt: UInt64 = 0
     var nextProbeAt: UInt64 = 0
     private var isConsuming = true
+    /// Bytes of all assignments at the end of the last pass.
+    private var heldBytes = 0
     /// Since when `maximumInFlightBytes` are held.
     private var saturatedSince: UInt64?
     private var allArePaused = false
@@ -168,6 +170,7 @@ final class ConsumerLoop {
         guard saturatedSince == nil || allArePaused else { return false }
         environment.control.beginPolling()
         let receivedAt = WallClock.milliseconds
+        let room = min(Self.passBytes, environment.configuration.maximumInFlightBytes - heldBytes)
         var bytes = 0
         for _ in 0..<Self.passMessages {
             guard let message = consumer.poll() else { return false }
@@ -181,7 +184,7 @@ final class ConsumerLoop {
             guard isConsuming, let assignment = assignment(of: message) else { continue }
             take(message, assignment.intake, receivedAt)
             bytes += message.pointee.len + message.pointee.key_len
-            if bytes >= Self.passBytes { break }
+            if bytes >= room { break }
         }
         return true
     }
@@ -305,11 +308,11 @@ final class ConsumerLoop {
     /// Pauses what the journal has no room for, and resumes what it has room for again. Polling goes on, so that the
     /// group does not evict this member.
     func pauseAndResume(_ now: UInt64) {
-        let held = assignments.reduce(0) { $0 + $1.intake.heldBytes }
+        heldBytes = assignments.reduce(0) { $0 + $1.intake.heldBytes }
         let limit = environment.configuration.maximumInFlightBytes
-        if held >= limit {
+        if heldBytes >= limit {
             if saturatedSince == nil { saturatedSince = now }
-        } else if held <= limit / 2 {
+        } else if heldBytes <= limit / 2 {
             saturatedSince = nil
         }
         let pausesAll = !isConsuming || saturatedSince.map { now >= $0 + Self.pauseDelay } ?? false

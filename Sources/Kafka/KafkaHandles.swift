@@ -153,8 +153,16 @@ struct ConsumerHandle: ~Copyable {
         rd_kafka_queue_cb_event_enable(queue, nil, nil)
         rd_kafka_queue_destroy(queue)
         // Whoever wanted to leave the group in order has called `close`. This must not wait for callbacks.
-        rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)
-        callbacks?.release()
+        // Without a coordinator librdkafka still waits for unanswered commits, up to `session.timeout.ms`: on a
+        // thread of its own, so that neither a restart nor the end of the process is held up for longer than this.
+        let release = ClientRelease(client: client, callbacks: callbacks)
+        let isDone = Mailbox<Void>()
+        _ = DedicatedThread(name: "kafka-release") {
+            release.run()
+            isDone.send(())
+        }
+        var done: [Void] = []
+        _ = isDone.receive(into: &done, until: MonotonicClock.now + 1_000_000_000)
     }
 
     /// Joins the group.
@@ -214,6 +222,17 @@ struct ConsumerHandle: ~Copyable {
             if let message = rd_kafka_consume_queue(events, 50) { rd_kafka_message_destroy(message) }
         }
         return true
+    }
+}
+
+/// A client on its way out. `@unchecked Sendable`: nothing else has it any more.
+private struct ClientRelease: @unchecked Sendable {
+    let client: OpaquePointer
+    let callbacks: Unmanaged<ConsumerCallbacks>?
+
+    func run() {
+        rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)
+        callbacks?.release()
     }
 }
 

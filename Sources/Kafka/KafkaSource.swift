@@ -49,8 +49,8 @@ public final class KafkaSource: Sendable {
     }
 
     /// Commits what the ledger allows, leaves the group and ends the thread. Takes no longer than
-    /// `revocationTimeoutMilliseconds` and `requestTimeoutMilliseconds` together, whatever Kafka does, apart from the
-    /// client's own release. Later calls wait for the first.
+    /// `revocationTimeoutMilliseconds` and `requestTimeoutMilliseconds` together and a second, whatever Kafka and the
+    /// journal do. Later calls wait for the first.
     public func close() async {
         guard let thread = thread.withLock({ $0 }) else { return }
         await environment.control.requestClose()

@@ -25,7 +25,7 @@ struct JournalCommand: ParsableCommand {
             do {
                 snapshot = try Journal.inspect(path: path)
             } catch {
-                throw ValidationFailure(error)
+                throw TerminalError(error)
             }
             print(json ? try Self.encoded(JournalReport(path: path, snapshot)) : JournalReport(path: path, snapshot).text)
         }
@@ -39,7 +39,7 @@ struct JournalCommand: ParsableCommand {
 }
 
 /// An error whose message is meant for the terminal as it is; the command exits with 1.
-struct ValidationFailure: Error, CustomStringConvertible {
+struct TerminalError: Error, CustomStringConvertible {
     let description: String
 
     init(_ error: any Error) { description = "\(error)" }
