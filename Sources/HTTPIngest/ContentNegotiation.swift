@@ -16,20 +16,26 @@ struct ContentDescription: Equatable {
 
     private static func format(_ contentType: String?) throws(Problem) -> BodyFormat {
         guard let contentType else { return .detect }
-        let end = contentType.firstIndex(of: ";") ?? contentType.endIndex
+        if let format = format(ofType: contentType) { return format }
+        let end = contentType.utf8.firstIndex(of: UInt8(ascii: ";")) ?? contentType.endIndex
         let type = contentType[..<end].filter { $0 != " " && $0 != "\t" }.lowercased()
-        switch type {
-        case "application/json":
-            return .json
-        case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines",
-            "application/x-jsonlines", "application/json-lines":
-            return .ndjson
-        case "", "text/plain", "application/octet-stream":
-            return .detect
-        default:
+        guard let format = format(ofType: type) else {
             throw .unsupported(
                 "the type \"\(type)\" is not supported: send application/json (an object or an array of objects) or "
                     + "application/x-ndjson (an object a line)")
+        }
+        return format
+    }
+
+    /// - Parameter type: in lower case, without parameters.
+    private static func format(ofType type: String) -> BodyFormat? {
+        switch type {
+        case "application/json": .json
+        case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines",
+            "application/x-jsonlines", "application/json-lines":
+            .ndjson
+        case "", "text/plain", "application/octet-stream": .detect
+        default: nil
         }
     }
 

@@ -12,10 +12,13 @@ internal import Synchronization
 /// Stopping takes two steps, so that load balancers can see the first: `beginDraining()` refuses new events while
 /// health, status and metrics still answer; `stop()` closes the port, lets requests in progress end, and makes
 /// `run()` return. A graceful shutdown of the task that runs `run()` does both at once.
+///
+/// Hummingbird's server is used without its `Application` and router: per request they would make a logger with
+/// metadata and walk a tree of routes, and they take the connection out of our hands, which a polite refusal needs.
 public final class HTTPIngestService: Service {
     private let configuration: HTTPIngestConfiguration
     private let handler: RequestHandler
-    private let server: Server<LoopBoundHTTP1Channel>
+    private let server: Server<HTTP1Channel>
     private let port: PortAnnouncement
 
     /// Nothing happens before `run()`.
@@ -42,10 +45,9 @@ public final class HTTPIngestService: Service {
         self.handler = handler
         self.port = port
         server = Server(
-            childChannelSetup: LoopBoundHTTP1Channel(
-                base: HTTP1Channel(
-                    responder: { try await handler.serve($0, $1, $2) },
-                    configuration: .init(idleTimeout: TimeAmount(configuration.idleTimeout)))),
+            childChannelSetup: HTTP1Channel(
+                responder: { try await handler.serve($0, $1, $2) },
+                configuration: .init(idleTimeout: TimeAmount(configuration.idleTimeout))),
             configuration: ServerConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
                 backlog: 1_024,

@@ -77,8 +77,13 @@ public struct PartitionCheckpoint: Sendable, Equatable {
     /// Messages were taken into `stream`, their events at `sequences` (empty if none of them was an event).
     /// - Parameter position: the stream's flushed position.
     mutating func append(offsets: Range<Int64>, stream: StreamID, sequences: Range<UInt64>, position: UInt64) {
-        // Not where we stopped: a new start, of which `assign` was not told what it would be.
-        if offsets.lowerBound != end { runs = [] }
+        if offsets.lowerBound != end {
+            // A new start: the first ever, or the topic was truncated or made anew and the client has moved. Then what
+            // was committed speaks of messages that are gone, and smaller offsets must be committed again.
+            runs = []
+            committed = nil
+            attempted = nil
+        }
         end = offsets.upperBound
         if let index = runs.firstIndex(where: { $0.stream == stream }) {
             if !runs[index].isPending { runs[index].flushed = offsets.lowerBound }

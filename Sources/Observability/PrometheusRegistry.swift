@@ -82,11 +82,13 @@ public final class PrometheusRegistry: MetricsFactory {
 
     // MARK: - Making handles (swift-metrics calls these)
 
+    /// A counter that takes whole increments; shares its series with `makeFloatingPointCounter`.
     public func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
         guard case .counter(let series) = storage(.counter, label, dimensions) else { return Self.nothing }
         return series
     }
 
+    /// A counter that takes fractional increments; shares its series with `makeCounter`.
     public func makeFloatingPointCounter(
         label: String, dimensions: [(String, String)]
     ) -> any FloatingPointCounterHandler {
@@ -94,11 +96,13 @@ public final class PrometheusRegistry: MetricsFactory {
         return series
     }
 
+    /// A gauge that can be set and moved.
     public func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
         guard case .gauge(let series) = storage(.gauge, label, dimensions) else { return Self.nothing }
         return series
     }
 
+    /// A histogram, or a gauge if the values are not to be aggregated.
     public func makeRecorder(label: String, dimensions: [(String, String)], aggregate: Bool) -> any RecorderHandler {
         switch storage(aggregate ? .histogram : .gauge, label, dimensions) {
         case .gauge(let series): series
@@ -107,6 +111,7 @@ public final class PrometheusRegistry: MetricsFactory {
         }
     }
 
+    /// A histogram of seconds.
     public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
         guard case .histogram(let series) = storage(.histogram, label, dimensions) else { return Self.nothing }
         return series
@@ -161,16 +166,21 @@ public final class PrometheusRegistry: MetricsFactory {
 
     // MARK: - Destroying handles (swift-metrics calls these)
 
+    /// Gives up a handle; its series ends with the last one.
     public func destroyCounter(_ handler: any CounterHandler) { release(ObjectIdentifier(handler)) }
 
+    /// Gives up a handle; its series ends with the last one.
     public func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {
         release(ObjectIdentifier(handler))
     }
 
+    /// Gives up a handle; its series ends with the last one.
     public func destroyMeter(_ handler: any MeterHandler) { release(ObjectIdentifier(handler)) }
 
+    /// Gives up a handle; its series ends with the last one.
     public func destroyRecorder(_ handler: any RecorderHandler) { release(ObjectIdentifier(handler)) }
 
+    /// Gives up a handle; its series ends with the last one.
     public func destroyTimer(_ handler: any TimerHandler) { release(ObjectIdentifier(handler)) }
 
     /// A handle that records into nothing, or whose series has ended, has no place and is let go.

@@ -9,8 +9,11 @@ public import Logging
 ///
 /// A value, as swift-log demands: level and metadata of copies are independent. Callable from any thread.
 public struct TextLogHandler: LogHandler {
+    /// The least severe level that is written; `Logger` checks it.
     public var logLevel: Logger.Level
+    /// Metadata of every event of this logger.
     public var metadata: Logger.Metadata = [:]
+    /// Metadata of the moment; overridden by the logger's and the event's own.
     public var metadataProvider: Logger.MetadataProvider?
 
     private let label: String
@@ -42,11 +45,13 @@ public struct TextLogHandler: LogHandler {
         self.clock = clock
     }
 
+    /// One value of `metadata`.
     public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }
         set { metadata[key] = newValue }
     }
 
+    /// Writes one line.
     public func log(event: LogEvent) {
         var line: [UInt8] = []
         line.reserveCapacity(256)

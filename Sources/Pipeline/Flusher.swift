@@ -21,8 +21,9 @@ final class Flusher: Sendable {
         var mode: String
         var reason: String?
         var holdCause: StreamFlusher.HoldCause?
-        var isDrained: Bool
         var sending: Int
+        /// Whether the flusher was told to drain and is done with it.
+        var isDrained: Bool
     }
 
     private let journal: Journal
@@ -32,7 +33,6 @@ final class Flusher: Sendable {
     private let logger: Logger
     private let mailbox = Mailbox<News>()
     private let published = Mutex<[StreamID: StreamView]>([:])
-    private let isDraining = Atomic(false)
     private let thread = Mutex<DedicatedThread?>(nil)
 
     init(
@@ -51,14 +51,15 @@ final class Flusher: Sendable {
     func start() throws {
         let now = MonotonicClock.now
         var loop = Loop(flusher: self)
-        for (id, state) in journal.snapshot.streams {
+        for (id, state) in journal.snapshot.streams.sorted(by: { $0.key < $1.key }) {
+            loop.streams.append(id)
             let seals = try journal.seals(of: id)
             loop.machines[id] = StreamFlusher(
                 configuration: configuration, position: state.position, tail: state.nextSequence, seals: seals,
                 seed: UInt64.random(in: .min ... .max), now: now)
             loop.tables[id] = state.stream.table
         }
-        loop.publish()
+        for id in loop.streams { loop.publish(id) }
         let initial = loop
         let started = DedicatedThread(name: "flusher") {
             var loop = initial
@@ -73,16 +74,15 @@ final class Flusher: Sendable {
         mailbox.send(.committed(news))
     }
 
-    /// Flush everything now; `isDrained` says when that is over.
+    /// Flush everything that was committed before this call; `isDrained` says when that is over.
     func drain() {
-        isDraining.store(true, ordering: .releasing)
         mailbox.send(.drain)
     }
 
     /// Try held streams and those in a pause again, now.
     func retryNow() { mailbox.send(.retryNow) }
 
-    /// Whether every stream is flushed, or its last try failed.
+    /// Whether, since `drain`, every stream was flushed or its last try has failed.
     var isDrained: Bool { published.withLock { $0.values.allSatisfy(\.isDrained) } }
 
     /// What each stream is doing.
@@ -97,18 +97,24 @@ final class Flusher: Sendable {
     /// The thread's own state.
     private struct Loop: Sendable {
         let flusher: Flusher
+        var streams: [StreamID] = []
         var machines: [StreamID: StreamFlusher] = [:]
         var tables: [StreamID: String] = [:]
+        private var isDraining = false
+
+        init(flusher: Flusher) { self.flusher = flusher }
 
         mutating func run() {
             var batch: [News] = []
             var deadline: UInt64? = MonotonicClock.now
             while flusher.mailbox.receive(into: &batch, until: deadline) {
                 for news in batch { take(news, now: MonotonicClock.now) }
-                for id in machines.keys { act(id) }
-                let now = MonotonicClock.now
-                deadline = machines.values.compactMap { $0.deadline(now: now) }.min()
-                publish()
+                deadline = nil
+                for stream in streams {
+                    act(stream)
+                    guard let next = machines[stream]?.deadline(now: MonotonicClock.now) else { continue }
+                    deadline = min(next, deadline ?? .max)
+                }
             }
         }
 
@@ -123,21 +129,30 @@ final class Flusher: Sendable {
             case .sent(let stream, let sequences, let outcome, let nanoseconds):
                 let before = machines[stream]?.mode
                 machines[stream]?.sent(sequences, outcome: outcome, now: now)
+                publish(stream)
                 report(stream, sequences, outcome, nanoseconds, before)
             case .advanced(let stream, let position, let succeeded):
                 machines[stream]?.advanced(to: position, succeeded: succeeded, now: now)
+                publish(stream)
             case .retryNow:
-                for id in machines.keys { machines[id]?.retryNow(now: now) }
+                for stream in streams { machines[stream]?.retryNow(now: now) }
             case .drain:
-                for id in machines.keys { machines[id]?.drain(now: now) }
+                isDraining = true
+                for stream in streams {
+                    machines[stream]?.drain(now: now)
+                    publish(stream)
+                }
             }
         }
 
         private mutating func act(_ stream: StreamID) {
+            var hasActed = false
             // Planning is answered at once, which can make further actions due.
             while let actions = machines[stream]?.act(now: MonotonicClock.now), !actions.isEmpty {
                 for action in actions { perform(action, stream) }
+                hasActed = true
             }
+            if hasActed { publish(stream) }
         }
 
         private mutating func perform(_ action: StreamFlusher.Action, _ stream: StreamID) {
@@ -209,14 +224,13 @@ final class Flusher: Sendable {
             }
         }
 
-        func publish() {
-            let views = machines.reduce(into: [StreamID: StreamView]()) { views, item in
-                views[item.key] = StreamView(
-                    table: tables[item.key] ?? "", mode: item.value.mode.name, reason: item.value.mode.reason,
-                    holdCause: item.value.mode.holdCause,
-                    isDrained: item.value.isDrained, sending: item.value.sendingCount)
-            }
-            flusher.published.withLock { $0 = views }
+        func publish(_ stream: StreamID) {
+            guard let machine = machines[stream] else { return }
+            let view = StreamView(
+                table: tables[stream] ?? "", mode: machine.mode.name, reason: machine.mode.reason,
+                holdCause: machine.mode.holdCause, sending: machine.sendingCount,
+                isDrained: isDraining && machine.isDrained)
+            flusher.published.withLock { $0[stream] = view }
         }
     }
 

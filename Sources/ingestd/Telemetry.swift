@@ -56,7 +56,8 @@ enum Telemetry {
         MetricDescription(
             name: "ingest_dlq_produced_total", help: "Dead letters sent to the dead-letter topic, by result."),
         MetricDescription(
-            name: "ingest_kafka_consumer_lag", help: "Messages behind the end of the partition, from the committed offset."),
+            name: "ingest_kafka_consumer_lag",
+            help: "Messages behind the end of the partition, from the committed offset."),
         MetricDescription(
             name: "ingest_kafka_uncommitted_events", help: "Events consumed but not committed yet, by partition."),
         MetricDescription(

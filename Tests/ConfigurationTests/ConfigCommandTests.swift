@@ -66,7 +66,9 @@ import Testing
         process.standardError = errors
         try process.run()
         // Both fit into a pipe, so that reading one after the other cannot block the program.
-        let texts = try [output, errors].map { String(decoding: try $0.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self) }
+        let texts = try [output, errors].map {
+            String(decoding: try $0.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        }
         process.waitUntilExit()
         return (process.terminationStatus, texts[0], texts[1])
     }

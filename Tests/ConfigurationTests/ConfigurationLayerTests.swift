@@ -10,7 +10,10 @@ import Testing
         (["--http-prot", "1"], "--http-prot: unknown flag; did you mean --http-port?"),
         (["--HTTP-PORT", "1"], "--HTTP-PORT: unknown flag; did you mean --http-port?"),
         (["--http-port"], "--http-port: needs a value; one that begins with -- is written --http-port=VALUE"),
-        (["--http-port", "--http-host=h"], "--http-port: needs a value; one that begins with -- is written --http-port=VALUE"),
+        (
+            ["--http-port", "--http-host=h"],
+            "--http-port: needs a value; one that begins with -- is written --http-port=VALUE"
+        ),
         (["--http-port", "1", "2"], "--http-port: takes one value, but more follow it; quote spaces"),
         (["--http-port=1", "2"], "--http-port: takes one value, but something follows it"),
         (["--http-port", "1", "--http-port", "2"], "--http-port: is given 2 times"),
@@ -97,14 +100,20 @@ import Testing
     }
 
     @Test(arguments: [
-        ("http: {max_body_bytes: 1MiB}", "http.max_body_bytes: (file FILE) unknown setting; did you mean http.maxBodyBytes?"),
+        (
+            "http: {max_body_bytes: 1MiB}",
+            "http.max_body_bytes: (file FILE) unknown setting; did you mean http.maxBodyBytes?"
+        ),
         ("HTTP_PORT: 1", "HTTP_PORT: (file FILE) unknown setting; did you mean http.port?"),
         ("http: 1", "http: (file FILE) is a section of settings, not a setting"),
         (
             "streams: {a: t}",
             #"streams: (file FILE) takes a text or a list, not a mapping; quote it or write ["name=value", ...]"#
         ),
-        ("http:\n  port: 1\n  port: 2", "FILE: the configuration file cannot be used: a key occurs twice in one mapping: port"),
+        (
+            "http:\n  port: 1\n  port: 2",
+            "FILE: the configuration file cannot be used: a key occurs twice in one mapping: port"
+        ),
         (
             "kafka: {topics: [[a]]}",
             "FILE: the configuration file cannot be used: "
@@ -116,8 +125,14 @@ import Testing
                 + "3:1: error: scanner: while scanning a quoted scalar in line 2, column 9"
         ),
         ("xyzzy: 1", "xyzzy: (file FILE) unknown setting"),
-        ("http: {port: [1, 2]}", "HTTP_PORT: the value (file FILE) is a list, but takes one value; allowed: a port from 0 to 65535"),
-        ("http: {port: ~}", "HTTP_PORT: the value (file FILE) is null; leave the line out for the default; allowed: a port from 0 to 65535"),
+        (
+            "http: {port: [1, 2]}",
+            "HTTP_PORT: the value (file FILE) is a list, but takes one value; allowed: a port from 0 to 65535"
+        ),
+        (
+            "http: {port: ~}",
+            "HTTP_PORT: the value (file FILE) is null; leave the line out for the default; allowed: a port from 0 to 65535"
+        ),
     ])
     func wrongFiles(yaml: String, expected: String) throws {
         #expect(try problems(yaml) == [expected])

@@ -164,11 +164,16 @@ func problems(
 
     /// A wrong value is one problem, not also every relation that it takes part in.
     @Test func relationsOfWrongValuesAreNotChecked() {
-        let found = problems(environment: ["JOURNAL_MAX_BYTES": "1KiB", "KAFKA_CONSUMER_ENABLED": "maybe", "KAFKA_TOPICS": ""])
+        let found = problems(environment: [
+            "JOURNAL_MAX_BYTES": "1KiB", "KAFKA_CONSUMER_ENABLED": "maybe", "KAFKA_TOPICS": "",
+        ])
         #expect(found.map(\.subject) == ["KAFKA_CONSUMER_ENABLED", "JOURNAL_MAX_BYTES"])
     }
 
-    @Test(arguments: [("HTTP_TOKEN_FILE", "s3cret\n", "s3cret"), ("HTTP_TOKEN_FILE", "s3cret\r\n", "s3cret"), ("HTTP_TOKEN_FILE", "s3cret", "s3cret")])
+    @Test(arguments: [
+        ("HTTP_TOKEN_FILE", "s3cret\n", "s3cret"), ("HTTP_TOKEN_FILE", "s3cret\r\n", "s3cret"),
+        ("HTTP_TOKEN_FILE", "s3cret", "s3cret"),
+    ])
     func secretsComeFromFiles(name: String, content: String, expected: String) throws {
         let folder = try TemporaryFolder()
         let path = try folder.file("token", content)
@@ -255,7 +260,8 @@ func problems(
         let others = [
             "HTTP_PROXY": "http://proxy", "HTTPS_PROXY": "http://proxy", "JOURNAL_STREAM": "8:1", "KAFKA_OPTS": "-x",
             "KAFKA_HEAP_OPTS": "-Xmx1G", "KAFKA_PORT": "tcp://10.0.0.1:9092", "KAFKA_SERVICE_HOST": "10.0.0.1",
-            "KAFKA_SERVICE_PORT": "9092", "KAFKA_PORT_9092_TCP_ADDR": "10.0.0.1", "KAFKA_PORT_9092_TCP": "tcp://10.0.0.1",
+            "KAFKA_SERVICE_PORT": "9092", "KAFKA_PORT_9092_TCP_ADDR": "10.0.0.1",
+            "KAFKA_PORT_9092_TCP": "tcp://10.0.0.1",
             "CLICKHOUSE_SERVICE_PORT_HTTP": "8123", "LOGNAME": "root", "EVENTS": "x", "INGESTD_CONFIG": "",
         ]
         #expect(try load(environment: others).get().warnings == [])
@@ -276,7 +282,10 @@ func problems(
         }
         for name in SettingTable.all.filter(\.isSecret).map(\.name) {
             let flag = SettingKey(name: name).flag
-            for text in [marker, "\(marker)\n", "\u{1}\(marker)", "x=\(marker)", "x.y=\(marker)", "\(marker)=x", "a,\(marker)", "sasl.password=a,\(marker)=b"] {
+            for text in [
+                marker, "\(marker)\n", "\u{1}\(marker)", "x=\(marker)", "x.y=\(marker)", "\(marker)=x", "a,\(marker)",
+                "sasl.password=a,\(marker)=b",
+            ] {
                 try collect([], [name: text])
                 try collect([flag, text])
                 try collect([flag, "x", text])
@@ -287,8 +296,11 @@ func problems(
             }
             try collect([], ["\(name)_FILE": secretFile])
             let components = SettingKey(name: name).components
-            for value in ["[\(marker), x]", "{\(marker)x: y", "\"\(marker)", "*\(marker)", "\(marker): x: y", "{a: \(marker)}", "&\(marker) *\(marker)", "{\(marker)}",
-                "{\(marker): 1, \(marker): 2}", "{\(marker): [[x]]}", "[[\(marker)]]", "!\(marker)!x y", "? \(marker)", "{[\(marker)]: x}", "'\(marker)' x", "%\(marker)", "@\(marker)", "|\(marker)",
+            for value in [
+                "[\(marker), x]", "{\(marker)x: y", "\"\(marker)", "*\(marker)", "\(marker): x: y", "{a: \(marker)}",
+                "&\(marker) *\(marker)", "{\(marker)}",
+                "{\(marker): 1, \(marker): 2}", "{\(marker): [[x]]}", "[[\(marker)]]", "!\(marker)!x y", "? \(marker)",
+                "{[\(marker)]: x}", "'\(marker)' x", "%\(marker)", "@\(marker)", "|\(marker)",
             ] {
                 try collect(yaml: "\(components[0]):\n  \(components[1]): \(value)\n")
             }

@@ -13,7 +13,9 @@ import Testing
         #expect(try Units.parseDuration(Units.duration(expected)) == expected)
     }
 
-    @Test(arguments: ["", "5", "s", "-1s", "1.5s", "1 s", "1S", "1min", "1us", "99999999999999999999s", "9223372036854775807d", "٣s"])
+    @Test(arguments: [
+        "", "5", "s", "-1s", "1.5s", "1 s", "1S", "1min", "1us", "99999999999999999999s", "9223372036854775807d", "٣s",
+    ])
     func badDurations(text: String) {
         #expect(throws: InvalidValue.self) { try Units.parseDuration(text) }
     }
@@ -31,7 +33,9 @@ import Testing
         #expect(try Units.parseSize(Units.size(expected)) == expected)
     }
 
-    @Test(arguments: ["", "KiB", "-1", "1.5GiB", "1 KiB", "1KB", "1K", "1k", "9223372036854775808", "9999999TiB99", "9223372036TiB"])
+    @Test(arguments: [
+        "", "KiB", "-1", "1.5GiB", "1 KiB", "1KB", "1K", "1k", "9223372036854775808", "9999999TiB99", "9223372036TiB",
+    ])
     func badSizes(text: String) {
         #expect(throws: InvalidValue.self) { try Units.parseSize(text) }
     }
@@ -56,8 +60,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "127.0.0.1:8123", "ftp://h", "http://", "http:///", "http://h:0", "http://h:65536", "http://h:", "http://h:x",
-        "http://h/path", "http://h?q", "http://h#f", "http://u:p@h", "http://h:1:2", "http://::1", "http://[::1", "http://a b",
+        "", "127.0.0.1:8123", "ftp://h", "http://", "http:///", "http://h:0", "http://h:65536", "http://h:",
+        "http://h:x",
+        "http://h/path", "http://h?q", "http://h#f", "http://u:p@h", "http://h:1:2", "http://::1", "http://[::1",
+        "http://a b",
     ])
     func badURLs(text: String) {
         #expect(throws: InvalidValue.self) { try SettingType.url.parse(text) }
@@ -101,7 +107,9 @@ import Testing
         #expect(
             try SettingType.errorClasses.parse("27=transient,60=row_data")
                 == [27: FailureClass.transient, 60: .rowData])
-        for text in ["27", "27=", "x=transient", "27=Transient!", "0=transient", "27=transient,27=row_data", "-1=transient"] {
+        for text in [
+            "27", "27=", "x=transient", "27=Transient!", "0=transient", "27=transient,27=row_data", "-1=transient",
+        ] {
             #expect(throws: InvalidValue.self, "\(text)") { try SettingType.errorClasses.parse(text) }
         }
     }
@@ -158,7 +166,8 @@ import Testing
         #expect(NearestName.distance(Array("KAFAK".utf8), Array("KAFKA".utf8)) == 1)
         #expect(NearestName.distance([], [1, 2]) == 2)
         #expect(NearestName.distance(Array("kitten".utf8), Array("sitting".utf8)) == 3)
-        #expect(NearestName.find("http.max_body_bytes", among: ["http.port", "http.maxBodyBytes"]) == "http.maxBodyBytes")
+        #expect(
+            NearestName.find("http.max_body_bytes", among: ["http.port", "http.maxBodyBytes"]) == "http.maxBodyBytes")
         #expect(NearestName.find("zzzzzzzz", among: ["http.port"]) == nil)
     }
 }

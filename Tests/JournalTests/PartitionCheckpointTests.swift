@@ -78,6 +78,17 @@ import Testing
         #expect(checkpoint.committable == 510)
     }
 
+    @Test func recreatedTopicIsCommittedFromItsNewStart() {
+        var checkpoint = taken()
+        checkpoint.advance(stream: a, to: 101)
+        checkpoint.confirm(200)
+        checkpoint.append(offsets: 0..<10, stream: a, sequences: 101..<111, position: 101)
+        #expect(checkpoint.committable == nil || checkpoint.committable == 0)
+        checkpoint.advance(stream: a, to: 111)
+        checkpoint.confirm(0)
+        #expect(checkpoint.committable == 10)
+    }
+
     @Test func changedRouteWaitsForTheOldStream() {
         var checkpoint = taken()
         #expect(checkpoint.resumes(at: 100))

@@ -63,7 +63,8 @@ import Testing
         try #require(first > line.count)
         output.write(line: Array("after\n".utf8))
         let second = read(reading, &chunk, chunk.count)
-        #expect(String(decoding: chunk[..<max(second, 0)], as: UTF8.self) == "\nafter\n", "does not continue the torn line")
+        #expect(
+            String(decoding: chunk[..<max(second, 0)], as: UTF8.self) == "\nafter\n", "does not continue the torn line")
         #expect(output.lostLines == 1)
     }
 

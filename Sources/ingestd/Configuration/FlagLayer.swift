@@ -52,9 +52,10 @@ struct FlagLayer {
     func text(_ key: SettingKey) throws -> String? {
         guard usable.contains(key.flag) else { return nil }
         // The provider splits at commas; joining undoes that. No parts at all is a switch.
-        guard case .stringArray(let parts)? = try snapshot.value(
-            forKey: AbsoluteConfigKey(key.components), type: .stringArray
-        ).value?.content
+        guard
+            case .stringArray(let parts)? = try snapshot.value(
+                forKey: AbsoluteConfigKey(key.components), type: .stringArray
+            ).value?.content
         else { return nil }
         return parts.isEmpty ? "true" : parts.joined(separator: ",")
     }

@@ -111,7 +111,9 @@ enum Syntax {
         let host = String(text[..<hostEnd])
         let rest = text[hostEnd...]
         if rest.isEmpty { return (host, nil) }
-        guard rest.first == ":", let port = Units.digits(rest.dropFirst()), (1...65_535).contains(port) else { return nil }
+        guard rest.first == ":", let port = Units.digits(rest.dropFirst()), (1...65_535).contains(port) else {
+            return nil
+        }
         return (host, port)
     }
 

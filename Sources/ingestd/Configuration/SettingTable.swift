@@ -69,7 +69,8 @@ enum SettingTable {
             "CLICKHOUSE_COMPRESSION", \.clickHouse.compression, .choice(),
             "Compression of request bodies; auto uses zstd where it pays."),
         Setting(
-            "CLICKHOUSE_REQUEST_TIMEOUT", \.clickHouse.requestTimeout, .duration(.milliseconds(100) ... .seconds(3_600)),
+            "CLICKHOUSE_REQUEST_TIMEOUT", \.clickHouse.requestTimeout,
+            .duration(.milliseconds(100) ... .seconds(3_600)),
             "How long one INSERT may take before it counts as failed and is repeated."),
         Setting(
             "CLICKHOUSE_CONNECT_TIMEOUT", \.clickHouse.connectTimeout, .duration(.milliseconds(10) ... .seconds(600)),
@@ -85,7 +86,8 @@ enum SettingTable {
 
     private static let events: [Setting] = [
         Setting(
-            "EVENT_ID_FIELD", \.events.idField, .text("a field name", maximumBytes: 256, where: Syntax.hasNoControlCharacters),
+            "EVENT_ID_FIELD", \.events.idField,
+            .text("a field name", maximumBytes: 256, where: Syntax.hasNoControlCharacters),
             "Top-level field that holds an event's id; events without it get the SHA-256 of their payload."),
         Setting(
             "ROW_MODE", \.events.rowMode, .choice(),

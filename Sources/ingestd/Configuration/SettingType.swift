@@ -197,7 +197,8 @@ extension SettingType {
                         guard !items.contains(item) else { throw InvalidValue("occurs twice") }
                         items.append(item)
                     } catch {
-                        throw InvalidValue("has a bad item: item \(index + 1) \(error.reason)", hidesText: error.hidesText)
+                        throw InvalidValue(
+                            "has a bad item: item \(index + 1) \(error.reason)", hidesText: error.hidesText)
                     }
                 }
                 guard items.count >= count.lowerBound else { throw InvalidValue("is empty") }

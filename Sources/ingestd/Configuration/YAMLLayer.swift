@@ -64,7 +64,8 @@ struct YAMLLayer {
         if let setting = SettingTable.yamlKeys.first(where: { key.hasPrefix($0 + ".") }) {
             // What stands below it is not repeated: an unquoted password in braces is a mapping too.
             return ConfigurationProblem(
-                setting, "(file \(path)) takes a text or a list, not a mapping; quote it or write [\"name=value\", ...]")
+                setting, "(file \(path)) takes a text or a list, not a mapping; quote it or write [\"name=value\", ...]"
+            )
         }
         let hint = NearestName.hint(key, among: SettingTable.yamlKeys.sorted())
         return ConfigurationProblem(key, "(file \(path)) unknown setting\(hint)")
@@ -82,7 +83,9 @@ struct YAMLLayer {
             }
             return text
         }
-        if isList, case .stringArray(let items)? = (try? snapshot.value(forKey: key, type: .stringArray))?.value?.content {
+        if isList,
+            case .stringArray(let items)? = (try? snapshot.value(forKey: key, type: .stringArray))?.value?.content
+        {
             return Syntax.joined(items)
         }
         throw InvalidValue("is a list, but takes one value")
