@@ -18,6 +18,7 @@ public struct InvalidEvent: Error, Sendable, Equatable, CustomStringConvertible 
         self.byteOffset = byteOffset
     }
 
+    /// All of it in one line.
     public var description: String {
         byteOffset.map { "\(kind): \(message) (byte \($0))" } ?? "\(kind): \(message)"
     }

@@ -1,10 +1,5 @@
+internal import Glibc
 internal import Synchronization
-
-#if canImport(Glibc)
-    internal import Glibc
-#else
-    internal import Darwin
-#endif
 
 /// The `Date` header (RFC 9110, section 5.6.7), formatted once a second.
 final class HTTPDate: Sendable {

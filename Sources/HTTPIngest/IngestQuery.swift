@@ -22,8 +22,9 @@ struct IngestQuery: Equatable {
             switch name {
             case "ack":
                 guard value == "inserted" else {
-                    throw .badRequest("bad_parameter", "ack can be \"inserted\"; without it the answer comes once "
-                        + "the events are on stable storage")
+                    throw .badRequest(
+                        "bad_parameter",
+                        "ack can be \"inserted\"; without it the answer comes once the events are on stable storage")
                 }
                 isInserted = true
             case "timeout":

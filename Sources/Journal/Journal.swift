@@ -67,6 +67,7 @@ public final class Journal: EventIntake, Sendable {
         let environment = try Environment(
             directory: configuration.path, mapSize: configuration.mapSize,
             tableCount: JournalFormat.tableNames.count, readOnly: false)
+        try directory.sync()
         try environment.clearDeadReaders()
         let (tables, identity, state) = try JournalOpening.prepare(environment, configuration)
         return Journal(configuration, directory, environment, tables, identity, state, logger)

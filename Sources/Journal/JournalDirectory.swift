@@ -24,13 +24,25 @@ final class JournalDirectory: Sendable {
         guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, owner, owner.utf8.count, 0) == owner.utf8.count else {
             throw .io("can't write \(lockPath): \(Self.errnoText)")
         }
-        // The names in the folder must survive a power cut as well as what is in the files.
-        let folder = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard folder >= 0, fsync(folder) == 0 else { throw .io("can't sync \(path): \(Self.errnoText)") }
-        close(folder)
     }
 
     deinit { close(lock) }
+
+    /// Makes the names of files and folders durable: they must survive a power cut as well as what is in the files.
+    /// To be called when LMDB has made its files, before anything is acknowledged.
+    func sync() throws(JournalError) {
+        let parts = path.split(separator: "/")
+        for count in 0...parts.count {
+            let folder = (path.hasPrefix("/") ? "/" : "./") + parts[..<count].joined(separator: "/")
+            let descriptor = Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            // A folder above that may not be read was not made by this process.
+            if descriptor < 0, errno == EACCES { continue }
+            guard descriptor >= 0, fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS else {
+                throw .io("can't sync \(folder): \(Self.errnoText)")
+            }
+            close(descriptor)
+        }
+    }
 
     /// Whether the folder holds LMDB's file already.
     static func hasData(_ path: String) -> Bool { access(path + "/data.mdb", F_OK) == 0 }

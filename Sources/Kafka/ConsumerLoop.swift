@@ -59,7 +59,9 @@ final class ConsumerLoop {
     private let encoder: MessageEncoder
 
     /// In order of assignment.
-    var assignments: [Assignment] = []
+    private(set) var assignments: [Assignment] = []
+    private var byPartition: [TopicPartition: Assignment] = [:]
+    private var byNumber: [Int: Assignment] = [:]
     /// What ends this client; set where errors can't be thrown, through C.
     var failure: KafkaFailure?
     var troubles = ConsumerTroubles()
@@ -202,7 +204,8 @@ final class ConsumerLoop {
             environment.logger.warning(
                 "a Kafka partition continues at an earlier offset: it was truncated or made anew",
                 metadata: [
-                    "partition": "\(intake.partition)", "expected": "\(position)", "offset": "\(message.pointee.offset)",
+                    "partition": "\(intake.partition)", "expected": "\(position)",
+                    "offset": "\(message.pointee.offset)",
                 ])
         }
         encoder.add(message, to: intake, receivedAt: receivedAt)
@@ -224,10 +227,13 @@ final class ConsumerLoop {
     }
 
     /// The assignment of a partition, if it is assigned.
-    subscript(partition: TopicPartition) -> Assignment? { assignments.first { $0.partition == partition } }
+    subscript(partition: TopicPartition) -> Assignment? { byPartition[partition] }
 
-    /// To be called when assignments have changed.
-    func forgetMessageSources() {
+    /// Replaces the assignments.
+    func assign(_ assignments: [Assignment]) {
+        self.assignments = assignments
+        byPartition = Dictionary(uniqueKeysWithValues: assignments.map { ($0.partition, $0) })
+        byNumber = Dictionary(uniqueKeysWithValues: assignments.map { ($0.number, $0) })
         bySource = [:]
         lastSource = MessageSource(topic: nil, partition: -1)
         lastAssignment = nil
@@ -259,7 +265,7 @@ final class ConsumerLoop {
         let now = MonotonicClock.now
         for case .answered(let number, let result) in signals {
             submissions.answered(number)
-            guard let assignment = assignments.first(where: { $0.number == number }) else { continue }
+            guard let assignment = byNumber[number] else { continue }
             switch result {
             case .success:
                 let run = assignment.intake.accepted()
@@ -270,7 +276,8 @@ final class ConsumerLoop {
                 assignment.intake.refused(error, now: now)
                 if error != .overloaded {
                     environment.logger.log(
-                        level: .warning, limiter: warnings, "the journal refused Kafka events; they are kept and sent again",
+                        level: .warning, limiter: warnings,
+                        "the journal refused Kafka events; they are kept and sent again",
                         metadata: ["partition": "\(assignment.partition)", "reason": "\(error)"])
                 }
                 if !isConsuming { assignment.intake.discardUnsubmitted() }

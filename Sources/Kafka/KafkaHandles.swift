@@ -81,7 +81,8 @@ struct PropertiesHandle: ~Copyable {
 }
 
 /// Calls `body` with a buffer for an error text and moves the text to `text`.
-private func withErrorText<Result>(_ text: inout String, _ body: (UnsafeMutablePointer<CChar>, Int) -> Result) -> Result {
+private func withErrorText<Result>(_ text: inout String, _ body: (UnsafeMutablePointer<CChar>, Int) -> Result) -> Result
+{
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { buffer in
         buffer.initialize(repeating: 0)
         let result = body(buffer.baseAddress!, buffer.count)

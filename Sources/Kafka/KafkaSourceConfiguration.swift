@@ -20,7 +20,8 @@ public struct KafkaSourceConfiguration: Sendable {
     /// paused. 4 MiB to 1 GiB. It can be exceeded by one message. librdkafka's own prefetching is bounded by
     /// `queued.max.messages.kbytes`.
     public var maximumInFlightBytes = 32 << 20
-    /// Milliseconds that giving up a partition waits for messages that are being written to the journal; up to 5 minutes.
+    /// Milliseconds that giving up a partition waits for messages that are being written to the journal; up to 5
+    /// minutes.
     public var revocationTimeoutMilliseconds = 5_000
     /// Milliseconds that one request to the group coordinator may take where the poll thread waits for it: reading
     /// committed offsets on assignment, the last commit on revocation and on `close()`.
@@ -45,6 +46,7 @@ public struct KafkaConfigurationError: Error, Sendable, Equatable, CustomStringC
     /// What is wrong with it.
     public let reason: String
 
+    /// What is wrong, with the name of what is at fault.
     public var description: String {
         property.map { "Kafka setting \"\($0)\": \(reason)" } ?? "Kafka settings: \(reason)"
     }
@@ -72,8 +74,9 @@ extension KafkaSourceConfiguration {
         ("partition.assignment.strategy", "cooperative-sticky"),
         // A group without offsets starts with what the topic holds: nothing may be missed.
         ("auto.offset.reset", "earliest"),
-        // librdkafka buffers 64 MiB by default. It looks again at a full buffer once a second only, so a small one
-        // caps throughput at its size a second.
+        // librdkafka 2.0.2 looks at a buffer that was full again only after up to a second, so a small one caps
+        // throughput at about its size a second: measured 300,000 messages/s with 16 MiB and the default of 100,000
+        // messages, 1,300,000 with these.
         ("queued.max.messages.kbytes", "131072"),
         ("queued.min.messages", "1000000"),
         ("fetch.max.bytes", "16777216"),
@@ -90,7 +93,8 @@ extension KafkaSourceConfiguration {
         if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
         if groupID.isEmpty { throw KafkaConfigurationError(property: "group.id", reason: "is empty") }
         if topics.isEmpty || topics.contains("") {
-            throw KafkaConfigurationError(property: "topics", reason: "at least one topic is needed, and none without a name")
+            throw KafkaConfigurationError(
+                property: "topics", reason: "at least one is needed, and none without a name")
         }
         if eventIDField.isEmpty { throw KafkaConfigurationError(property: "eventIDField", reason: "is empty") }
         try check("commitIntervalMilliseconds", commitIntervalMilliseconds, 10...3_600_000)
@@ -114,7 +118,8 @@ extension KafkaSourceConfiguration {
             if Self.reservedNames.contains(name) {
                 throw KafkaConfigurationError(
                     property: name,
-                    reason: "can't be changed: offsets are committed by this program, after the events are in ClickHouse")
+                    reason:
+                        "can't be changed: offsets are committed by this program, after the events are in ClickHouse")
             }
             if let setting = Self.settingNames[name] {
                 throw KafkaConfigurationError(property: name, reason: "is set by the \(setting) setting, not here")

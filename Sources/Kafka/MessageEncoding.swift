@@ -36,7 +36,8 @@ final class MessageEncoder {
             intake.append(
                 payload: payload, id: headerID == nil ? event.id : .stored, storedID: headerID ?? event.storedID,
                 metadata: KafkaMetadata(
-                    offset: offset, timestamp: rd_kafka_message_timestamp(message, nil), key: key, headers: headerBytes),
+                    offset: offset, timestamp: rd_kafka_message_timestamp(message, nil), key: key,
+                    headers: headerBytes),
                 receivedAt: receivedAt)
         } catch {
             let letter = deadLetter(message, payload, event, key, headers, error, intake)
@@ -60,7 +61,8 @@ final class MessageEncoder {
             payload: Array(payload))
     }
 
-    private func eventID(_ payload: UnsafeRawBufferPointer, _ event: ScannedEvent?, _ headers: MessageHeaders) -> String {
+    private func eventID(_ payload: UnsafeRawBufferPointer, _ event: ScannedEvent?, _ headers: MessageHeaders) -> String
+    {
         if let storedID = event?.storedID { return String(decoding: storedID, as: UTF8.self) }
         if case .payloadSlice(let offset, let length) = event?.id {
             return String(decoding: payload[offset..<(offset + length)], as: UTF8.self)
@@ -81,7 +83,8 @@ final class MessageEncoder {
         var length = 0
         for (name, value) in headers {
             guard name.count <= Int(UInt16.max) else {
-                throw InvalidEvent(kind: "too_large", message: "a header's name is longer than 65535 bytes", byteOffset: nil)
+                throw InvalidEvent(
+                    kind: "too_large", message: "a header's name is longer than 65535 bytes", byteOffset: nil)
             }
             length += 6 + name.count + (value?.count ?? 0)
         }

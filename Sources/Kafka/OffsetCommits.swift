@@ -30,7 +30,8 @@ extension ConsumerLoop {
         consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { settle($0, $1) }
     }
 
-    func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) {
+    func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
+    {
         commitSentAt = nil
         settle(code, offsets)
     }
@@ -46,7 +47,8 @@ extension ConsumerLoop {
         return list
     }
 
-    private func settle(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) {
+    private func settle(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
+    {
         guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let offsets else { return commitFailed(code) }
         var committed: [TopicPartition: Int64] = [:]
         for index in 0..<Int(offsets.pointee.cnt) {

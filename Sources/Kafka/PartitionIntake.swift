@@ -121,7 +121,8 @@ final class PartitionIntake {
     /// Takes an admitted event.
     @inline(__always)
     func append(
-        payload: UnsafeRawBufferPointer, id: EventIDLocation, storedID: UnsafeRawBufferPointer?, metadata: KafkaMetadata,
+        payload: UnsafeRawBufferPointer, id: EventIDLocation, storedID: UnsafeRawBufferPointer?,
+        metadata: KafkaMetadata,
         receivedAt: Int64
     ) {
         let index = fillingRun(adding: payload.count + metadata.headers.count + 64, receivedAt)

@@ -50,26 +50,28 @@ extension ConsumerLoop: ConsumerHandler {
         for index in partitions.indices where list[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
             throw KafkaFailure("can't read committed offsets", "\(partitions[index]): \(words(for: list[index].err))")
         }
+        var added: [Assignment] = []
         for (index, partition) in partitions.enumerated() {
             let committed = list[index].offset >= 0 ? list[index].offset : nil
             let start = environment.ledger.assigned(partition, committed: committed)
             list[index].offset = start ?? Int64(RD_KAFKA_OFFSET_INVALID)
             let stream = environment.routes.stream(for: partition.topic)
-            assignments.append(
+            added.append(
                 Assignment(
                     number: submissions.makeAssignmentNumber(),
                     intake: PartitionIntake(partition: partition, stream: stream, start: start), committed: committed,
                     counters: metrics.counters(for: stream), gauges: metrics.gauges(for: partition)))
             troubles.clear(topic: partition.topic)
-            environment.logger.info(
-                "took over a Kafka partition",
-                metadata: [
-                    "partition": "\(partition)", "committed": "\(committed.map(String.init) ?? "none")",
-                    "start": "\(start.map(String.init) ?? "auto.offset.reset")",
-                ])
         }
+        assign(assignments + added)
         troubles.groupWasJoined()
-        forgetMessageSources()
+        environment.logger.info(
+            "took over Kafka partitions",
+            metadata: [
+                "partitions": "\(Self.names(partitions))",
+                "start":
+                    "\(added.map { $0.intake.start.map(String.init) ?? "auto.offset.reset" }.joined(separator: ", "))",
+            ])
     }
 
     /// Gives partitions back in order: nothing new is submitted, what was submitted is waited for, and what is flushed
@@ -84,8 +86,12 @@ extension ConsumerLoop: ConsumerHandler {
         if !isLost, closeDeadline == nil { commitAndWait() }
         environment.logger.info(
             isLost ? "lost Kafka partitions" : "gave up Kafka partitions",
-            metadata: ["partitions": "\(partitions.map(\.description).joined(separator: ", "))"])
+            metadata: ["partitions": "\(Self.names(partitions))"])
         release(partitions)
+    }
+
+    private static func names(_ partitions: [TopicPartition]) -> String {
+        partitions.map(\.description).joined(separator: ", ")
     }
 
     /// Forgets partitions.
@@ -94,12 +100,11 @@ extension ConsumerLoop: ConsumerHandler {
         let leaving = assignments.filter { affected.contains($0.partition) }
         // librdkafka keeps the pause flag for the partition's next assignment.
         setPaused(false, leaving.filter(\.isPaused))
-        assignments.removeAll { affected.contains($0.partition) }
+        assign(assignments.filter { !affected.contains($0.partition) })
         for assignment in leaving {
             environment.ledger.revoked(assignment.partition)
             assignment.gauges.destroy()
         }
-        forgetMessageSources()
     }
 
     private func check(_ error: OpaquePointer?, _ action: StaticString) {

@@ -130,7 +130,9 @@ final class Flusher: Sendable {
                 let before = machines[stream]?.mode
                 machines[stream]?.sent(sequences, outcome: outcome, now: now)
                 publish(stream)
-                report(stream, sequences, outcome, nanoseconds, before)
+                flusher.metrics.inserted(
+                    table: tables[stream] ?? "", rows: sequences.count, outcome: outcome, nanoseconds: nanoseconds)
+                report(stream, sequences, before)
             case .advanced(let stream, let position, let succeeded):
                 machines[stream]?.advanced(to: position, succeeded: succeeded, now: now)
                 publish(stream)
@@ -169,7 +171,9 @@ final class Flusher: Sendable {
                         throw FlushError(reason: "\(error)")
                     }
                 }
+                let before = machines[stream]?.mode
                 machines[stream]?.planned(plan, isSealed: isSealed, now: MonotonicClock.now)
+                report(stream, from..<to, before)
             case .seal(let sequences):
                 flusher.journal.seal(sequences, in: stream) { result in
                     mailbox.send(.sealed(stream, sequences, succeeded: result.isSuccess))
@@ -198,13 +202,9 @@ final class Flusher: Sendable {
                     }))
         }
 
-        /// Metrics for each attempt; log lines when the stream's mode changes.
-        private func report(
-            _ stream: StreamID, _ sequences: Range<UInt64>, _ outcome: InsertOutcome, _ nanoseconds: UInt64,
-            _ before: StreamFlusher.Mode?
-        ) {
+        /// Log lines when the stream's mode changes.
+        private func report(_ stream: StreamID, _ sequences: Range<UInt64>, _ before: StreamFlusher.Mode?) {
             guard let machine = machines[stream], let table = tables[stream] else { return }
-            flusher.metrics.inserted(table: table, rows: sequences.count, outcome: outcome, nanoseconds: nanoseconds)
             let metadata: Logger.Metadata = [
                 "stream": "\(table)", "first_sequence": "\(sequences.lowerBound)",
                 "last_sequence": "\(sequences.upperBound - 1)",

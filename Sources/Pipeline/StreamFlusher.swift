@@ -16,6 +16,8 @@ import Journal
 ///     backingOff   the oldest alone, after a pause    -> running (it succeeded), held
 ///     held         the oldest alone, after a long one -> running, backingOff
 ///     givenUp      none: shutting down, and the last try failed
+///
+/// A stream can also be held because its next batch can't be read; then the probe begins with planning it again.
 struct StreamFlusher {
     enum Mode: Equatable {
         case running
@@ -236,7 +238,7 @@ struct StreamFlusher {
             batches[index].attempts += 1
             actions.append(.send(batches[index].sequences, attempt: batches[index].attempts))
         }
-        if mayPlan, isBatchDue(now) {
+        if mayPlan(now), isBatchDue(now) {
             isPlanning = true
             let seal = recoveredSeals.first
             if let seal, seal.lowerBound == planned {
@@ -254,10 +256,12 @@ struct StreamFlusher {
         if !sealsToSend.isEmpty || (flushedTo > position && !isAdvancing) { deadlines.append(journalRetryAt) }
         switch mode {
         case .backingOff(let retryAt, _), .held(let retryAt, _, _):
-            if !batches.contains(where: { $0.state == .sending }) { deadlines.append(retryAt) }
-        case .running, .givenUp: break
+            let canProbe = batches.isEmpty ? !isPlanning && planned < tail : batches.contains { $0.state == .ready }
+            if canProbe, sendingCount == 0 { deadlines.append(retryAt) }
+        case .running:
+            if mayPlan(now), let oldest = arrivals.first { deadlines.append(oldest.time + configuration.batchMaxAge) }
+        case .givenUp: break
         }
-        if mayPlan, let oldest = arrivals.first { deadlines.append(oldest.time + configuration.batchMaxAge) }
         return deadlines.min()
     }
 
@@ -270,9 +274,14 @@ struct StreamFlusher {
     /// Batches on their way.
     var sendingCount: Int { batches.count { $0.state == .sending } }
 
-    private var mayPlan: Bool {
+    private func mayPlan(_ now: UInt64) -> Bool {
+        guard !isPlanning, planned < tail else { return false }
+        switch mode {
         // One batch is sealed ahead, so that a finished insert is followed by the next at once.
-        mode == .running && !isPlanning && planned < tail && batches.count <= configuration.parallelism
+        case .running: return batches.count <= configuration.parallelism
+        case .backingOff(let retryAt, _), .held(let retryAt, _, _): return batches.isEmpty && now >= retryAt
+        case .givenUp: return false
+        }
     }
 
     private func isBatchDue(_ now: UInt64) -> Bool {

@@ -134,7 +134,8 @@ extension RealServerTests {
             #expect(try await server.count("cut") == 20_001)
         }
 
-        @Test func noAnswerInTimeIsTransient() async throws {
+        @Test(.timeLimit(.minutes(1)))
+        func noAnswerInTimeIsTransient() async throws {
             let engine = try #require(ClickHouseServer.installedEngines.first)
             let server = try ServerScope.server(engine)
             try await server.makeFlatTable("slow")

@@ -74,6 +74,14 @@ import Testing
             "run: swift run ingestd config reference > docs/configuration.md")
     }
 
+    /// Valid but for the file of the secret, which is not here.
+    @Test func theExampleOnThePageWorks() throws {
+        let parts = ConfigurationReference.markdown.components(separatedBy: "```")
+        let example = try #require(parts.first { $0.hasPrefix("yaml\n") }).dropFirst(5)
+        let folder = try TemporaryFolder()
+        #expect(problems(file: try folder.file("c.yaml", String(example))).map(\.subject) == ["HTTP_TOKEN_FILE"])
+    }
+
     @Test func thePageAndTheHelpNameEverySetting() {
         for setting in SettingTable.all {
             #expect(ConfigurationReference.markdown.contains("| `\(setting.name)` |"))

@@ -1,2 +1,139 @@
+import Foundation
+import TestSupport
 import Testing
-@Suite struct X {}
+
+/// Kills the service, and ClickHouse with it, again and again under load from both sources, and then compares what was
+/// acknowledged with what has arrived.
+///
+///     INGESTD_CRASH_CYCLES=500 swift test --filter CrashTests    for longer than the default
+///     INGESTD_CRASH_SEED=...                                     for the schedule of an earlier run
+@Suite(.serialized) struct CrashTests {
+    private static let clients = 4
+    private static let partitions = 4
+    private static let group = "group"
+    private let cycles: Int
+    private let seed: UInt64
+
+    init() {
+        let environment = ProcessInfo.processInfo.environment
+        cycles = environment["INGESTD_CRASH_CYCLES"].flatMap { Int($0) } ?? 30
+        seed = environment["INGESTD_CRASH_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64(UInt32.max))
+    }
+
+    @Test func nothingAcknowledgedIsLostAndNothingIsInvented() async throws {
+        print("crash test: INGESTD_CRASH_SEED=\(seed) INGESTD_CRASH_CYCLES=\(cycles)")
+        try await ServiceTurn.take {
+            let clickHouse = try ClickHouseServer(.chdb)
+            try await clickHouse.applySchema()
+            let kafka = try KafkaMock()
+            try kafka.createTopic(EventLoad.topic, partitions: Int32(Self.partitions))
+            let service = try ServiceInstance([
+                "CLICKHOUSE_URL": clickHouse.url, "KAFKA_CONSUMER_ENABLED": "true",
+                "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrapServers, "KAFKA_TOPICS": EventLoad.topic,
+                "KAFKA_GROUP_ID": Self.group, "KAFKA_COMMIT_INTERVAL": "20ms",
+                // The group forgets a killed member when its session is over.
+                "KAFKA_PROPERTIES": "session.timeout.ms=1000,heartbeat.interval.ms=100,reconnect.backoff.max.ms=200",
+                "BATCH_MAX_ROWS": "2000", "BATCH_MAX_AGE": "20ms",
+            ])
+            let ledger = EventLedger(sources: Self.clients + Self.partitions)
+            let load = EventLoad(
+                clients: Self.clients, port: service.port, kafka: kafka, partitions: Self.partitions, ledger: ledger,
+                seed: seed)
+            try await crash(service, clickHouse, kafka, ledger, load)
+            load.stop()
+            #expect(load.failure == nil)
+            try await drain(service, kafka, ledger)
+            try await check(service, clickHouse, ledger)
+        }
+    }
+
+    private func crash(
+        _ service: ServiceInstance, _ clickHouse: ClickHouseServer, _ kafka: KafkaMock, _ ledger: EventLedger,
+        _ load: EventLoad
+    ) async throws {
+        var random = SplitMix64(state: seed)
+        var comeback: Task<Void, any Error>?
+        for cycle in 0..<cycles {
+            ledger.beginCycle(cycle)
+            try service.launch()
+            // A group takes seconds to give a new member its partitions, so some cycles wait for that, and the kill
+            // comes while messages are taken, flushed and committed; most kills come early instead, some of them
+            // before the service is ready.
+            if cycle % 4 == 3 { try await assignment(service, kafka, load) }
+            if cycle % 6 == 2 {
+                try await comeback?.value
+                clickHouse.kill()
+                let pause = Duration.milliseconds(Int.random(in: 100...1_500, using: &random))
+                comeback = Task {
+                    try await Task.sleep(for: pause)
+                    try await clickHouse.restartInBackground()
+                }
+            }
+            // Not a wait for something: the moment of the kill is random.
+            try await Task.sleep(for: .milliseconds(Int.random(in: cycle % 5 == 4 ? 5...100 : 100...700, using: &random)))
+            try await service.kill()
+        }
+        try await comeback?.value
+    }
+
+    private func assignment(_ service: ServiceInstance, _ kafka: KafkaMock, _ load: EventLoad) async throws {
+        try await eventually("all partitions are assigned and read") {
+            // It may still be starting.
+            guard let status = try? await service.status() else { return try service.process.exit != nil }
+            return status.kafka.partitions.count == Self.partitions
+                && status.kafka.partitions.allSatisfy { $0.position != nil }
+        }
+        let process = try service.process
+        try #require(process.exit == nil, "\(process.output)")
+        for partition in 0..<Self.partitions {
+            let offset = try kafka.committedOffset(
+                group: Self.group, topic: EventLoad.topic, partition: Int32(partition))
+            if let offset { load.committed(offset, partition: partition) }
+        }
+    }
+
+    private func drain(_ service: ServiceInstance, _ kafka: KafkaMock, _ ledger: EventLedger) async throws {
+        try await service.start()
+        do {
+            for partition in 0..<Self.partitions {
+                let end = Int64(ledger.sent(Self.clients + partition))
+                try await eventually("partition \(partition) is committed up to \(end)", within: .seconds(60)) {
+                    try kafka.committedOffset(
+                        group: Self.group, topic: EventLoad.topic, partition: Int32(partition)) == end
+                }
+            }
+            try await eventually("everything is flushed", within: .seconds(60)) {
+                try await service.status().pendingEvents == 0
+            }
+        } catch {
+            print("seed \(seed); the log ends with\n\(try service.process.lines.suffix(30).joined(separator: "\n"))")
+            print(await service.journalStatistics())
+            throw error
+        }
+        #expect(try await service.stop() == .code(0))
+    }
+
+    private func check(_ service: ServiceInstance, _ clickHouse: ClickHouseServer, _ ledger: EventLedger) async throws {
+        let comparison = ledger.compare(try await clickHouse.queryBytes("SELECT DISTINCT event_id FROM events"))
+        let rows = try await clickHouse.number("SELECT count() FROM events")
+        let final = try await clickHouse.number("SELECT count() FROM events_unique")
+        let mixedUp = try await clickHouse.number(
+            "SELECT countIf(JSONExtractString(payload, 'event_id') != event_id) FROM events")
+        let statistics = await service.journalStatistics()
+        print(
+            "crash test: \(cycles) kills, \(ledger.acknowledgedCount) events acknowledged, \(comparison.arrivedCount) "
+                + "arrived in \(rows) rows")
+        #expect(
+            comparison.missing.isEmpty,
+            """
+            seed \(seed): \(comparison.missingCount) acknowledged events are missing:
+            \(comparison.missing.prefix(10).joined(separator: "\n"))
+            \(statistics)
+            """)
+        #expect(comparison.unknown.isEmpty, "seed \(seed): ids that nobody sent: \(comparison.unknown.prefix(10))")
+        #expect(final == comparison.arrivedCount, "seed \(seed): copies of an event do not collapse")
+        #expect(mixedUp == 0, "seed \(seed): rows with another event's id")
+        // A run in which hardly anything happened proves nothing.
+        #expect(ledger.acknowledgedCount > cycles * 100)
+    }
+}

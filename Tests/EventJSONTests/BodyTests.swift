@@ -148,8 +148,8 @@ import Testing
         for index in 0..<400 {
             let length = index % 20 == 0 ? Int.random(in: 32_600...33_000, using: &random) : 20 + index
             let isBad = index % 37 == 5
-            let line = #"{"event_id":\#(index),"\#(isBad ? "\\q" : "\\n")":""# + String(repeating: "é", count: length / 2)
-            lines.append(line + #""}"#)
+            let text = String(repeating: "é", count: length / 2)
+            lines.append(#"{"event_id":\#(index),"\#(isBad ? "\\q" : "\\n")":"\#(text)"}"#)
             if !isBad { good.append(lines[index]) }
         }
         let outcome = try split(lines.joined(separator: "\n"), .ndjson)

@@ -16,7 +16,8 @@ import Testing
         "{ \"spaced\" : [ 1 , 2 ] ,\t\"z\" : { } , \"event_id\" : null }",
         #"{"long":"\#(String(repeating: "lorem ipsum ", count: 12))","k":1e-7,"event_id":-9}"#,
     ]
-    private static let interesting = Array(#"{}[]:,"\ntrue0123456789eE+-./u "#.utf8) + [0x0a, 0x0d, 0x09, 0x01, 0x80, 0xc3, 0xff]
+    private static let interesting =
+        Array(#"{}[]:,"\ntrue0123456789eE+-./u "#.utf8) + [0x0a, 0x0d, 0x09, 0x01, 0x80, 0xc3, 0xff]
 
     private static func mutate(_ bytes: inout [UInt8], _ random: inout SeededRandom) {
         for _ in 0..<Int.random(in: 0...3, using: &random) {

@@ -20,10 +20,10 @@ import Testing
             let headers = type.isEmpty ? [] : ["Content-Type: \(type)"]
             let response = try await server.post("/v1/events", body, headers: headers)
             #expect(response.status == 202)
-            let last = 99 + payloads.count
+            let (count, last) = (payloads.count, 99 + payloads.count)
             #expect(
                 response.body
-                    == #"{"accepted":\#(payloads.count),"stream":"events","first_sequence":100,"last_sequence":\#(last)}"#)
+                    == #"{"accepted":\#(count),"stream":"events","first_sequence":100,"last_sequence":\#(last)}"#)
             #expect(response.headers["content-type"] == "application/json")
             #expect(response.headers["date"]?.hasSuffix(" GMT") == true)
             let record = try #require(server.intake.records.first)
@@ -184,8 +184,9 @@ import Testing
                 }
                 var answers: Set<String> = []
                 for try await bodies in group { answers.formUnion(bodies) }
-                let expected = (0..<320).map {
-                    #"{"accepted":2,"stream":"events","first_sequence":\#(100 + 2 * $0),"last_sequence":\#(101 + 2 * $0)}"#
+                let expected = (0..<320).map { request in
+                    let first = 100 + 2 * request
+                    return #"{"accepted":2,"stream":"events","first_sequence":\#(first),"last_sequence":\#(first + 1)}"#
                 }
                 #expect(answers == Set(expected))
             }

@@ -1,11 +1,10 @@
+import CoreMetrics
 import HTTPIngest
 import IngestCore
 import Logging
 import MetricsTestKit
 import Synchronization
 import Testing
-
-import CoreMetrics
 
 /// Health, metrics, draining and stopping.
 @Suite(.timeLimit(.minutes(1))) struct OperationsTests {
@@ -27,7 +26,8 @@ import CoreMetrics
                     + #""detail":"refused"}]}"#)
             #expect(
                 try await server.get("/livez").body
-                    == #"{"status":"alive","components":[{"component":"writer","healthy":true,"required":true,"detail":"ok"}]}"#)
+                    == #"{"status":"alive","components":[{"component":"writer","healthy":true,"required":true,"#
+                    + #""detail":"ok"}]}"#)
             let broken = [ComponentHealth(component: "journal", isHealthy: false, isRequired: true, detail: "full")]
             server.operations.script.withLock {
                 $0.readiness = broken

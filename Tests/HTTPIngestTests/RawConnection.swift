@@ -1,11 +1,6 @@
+import Glibc
 import NIOCore
 import NIOPosix
-
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
 
 /// A TCP connection that sends what the test says, byte for byte, and reads HTTP/1.1 responses.
 final class RawConnection {

@@ -19,7 +19,8 @@ import Testing
     @Test func invalidEventsAreNamed() async throws {
         try await withServer { server in
             let response = try await server.post(
-                "/v1/events", "{\"a\":1}\n{\"b\":01}\n{\"event_id\":[]}\n", headers: ["Content-Type: application/x-ndjson"])
+                "/v1/events", "{\"a\":1}\n{\"b\":01}\n{\"event_id\":[]}\n",
+                headers: ["Content-Type: application/x-ndjson"])
             expectProblem(response, 400, "invalid_events")
             #expect(
                 response.body.hasSuffix(

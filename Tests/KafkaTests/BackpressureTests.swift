@@ -42,7 +42,9 @@ import Testing
         rig.intake.answer { $0 == Rig.partition(0) ? .refuse(.full("test")) : .accept }
         try rig.produce(numbered(0..<10), partition: 0)
         try await rig.withSource { source in
-            try await wait(for: "the pause") { source.partitions.contains { $0.partition == Rig.partition(0) && $0.isPaused } }
+            try await wait(for: "the pause") {
+                source.partitions.contains { $0.partition == Rig.partition(0) && $0.isPaused }
+            }
             // The other partition goes on.
             try rig.produce(numbered(0..<10), partition: 1)
             try await wait(for: "the other partition") { rig.intake.events(of: Rig.partition(1)).count == 10 }

@@ -18,7 +18,8 @@ import Testing
         // Closing commits nothing of its own either.
         #expect(try rig.mock.committedOffset(group: "group", topic: Rig.topic, partition: 0) == 12)
         #expect(try rig.mock.committedOffset(group: "group", topic: Rig.topic, partition: 1) == nil)
-        #expect(rig.ledger.calls.last == .revoked(Rig.partition(1)) || rig.ledger.calls.last == .revoked(Rig.partition(0)))
+        #expect(
+            rig.ledger.calls.last == .revoked(Rig.partition(1)) || rig.ledger.calls.last == .revoked(Rig.partition(0)))
     }
 
     @Test func aFailedCommitIsRepeated() async throws {

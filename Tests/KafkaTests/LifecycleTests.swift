@@ -29,6 +29,24 @@ import Testing
         #expect(!rig.ledger.calls.dropLast().contains(.revoked(Rig.partition())))
     }
 
+    @Test func afterStopConsumingPartitionsThatComeBackAreNotConsumed() async throws {
+        let rig = try Rig()
+        try rig.produce(numbered(0..<10))
+        try await rig.withSource { source in
+            try await wait(for: "the first events") { rig.intake.eventCount == 10 }
+            await source.stopConsuming()
+            let submissions = rig.intake.submissionCount
+            rig.mock.fail(.heartbeat, with: .unknownMember)
+            try await wait(for: "a new assignment") {
+                rig.ledger.count(.assigned(Rig.partition(), committed: nil)) == 2
+                    && source.partitions.first?.isPaused == true
+            }
+            rig.ledger.setFlushed(10, of: Rig.partition())
+            try await wait(for: "a commit") { rig.ledger.count(.committed(Rig.partition(), 10)) == 1 }
+            #expect(rig.intake.submissionCount == submissions)
+        }
+    }
+
     @Test func brokersThatWereAwayAreReportedAndConsumedAgain() async throws {
         let rig = try Rig()
         try rig.produce(numbered(0..<10))
@@ -101,7 +119,9 @@ import Testing
         try rig.produce(numbered(0..<10))
         rig.mock.fail(.offsetFetch, with: .groupAuthorizationFailed, count: 2)
         try await rig.withSource { source in
-            try await wait(for: "the reason in health") { source.health.detail.contains("can't read committed offsets") }
+            try await wait(for: "the reason in health") {
+                source.health.detail.contains("can't read committed offsets")
+            }
             #expect(rig.ledger.calls.isEmpty)
             try await wait(for: "all events") { rig.intake.covered(Rig.partition()) == 0..<10 }
         }

@@ -24,7 +24,9 @@ struct ReceivedSubmission {
     let deadLetters: [DeadLetter]
 
     init(_ submission: Submission) throws {
-        guard case .kafka(let partition, let offsets) = submission.origin else { throw MalformedEntry("not from Kafka") }
+        guard case .kafka(let partition, let offsets) = submission.origin else {
+            throw MalformedEntry("not from Kafka")
+        }
         self.partition = partition
         self.offsets = offsets
         stream = submission.stream
@@ -50,7 +52,8 @@ struct ReceivedSubmission {
                 ReceivedEvent(
                     payload: String(decoding: event.payload, as: UTF8.self),
                     id: event.explicitID.map { String(decoding: $0, as: UTF8.self) }, offset: event.kafka!.offset,
-                    timestamp: event.kafka!.timestamp, key: event.kafka!.key.map { String(decoding: $0, as: UTF8.self) },
+                    timestamp: event.kafka!.timestamp,
+                    key: event.kafka!.key.map { String(decoding: $0, as: UTF8.self) },
                     headerBytes: Array(event.kafka!.headers)))
         }
         return events

@@ -212,6 +212,29 @@ extension [StreamFlusher.Action] {
         #expect(script.settle().sends == [11..<21, 21..<31])
     }
 
+    /// A batch that can't be read holds the stream; reading is tried again, and nothing spins in between.
+    @Test func unreadablePlanHoldsAndIsTriedAgain() {
+        var script = FlusherScript()
+        script.append(10)
+        #expect(script.machine.act(now: script.now) == [.plan(from: 1, to: 11, isSealed: false)])
+        script.machine.planned(.failure(FlushError(reason: "damaged")), isSealed: false, now: script.now)
+        guard case .held(let retryAt, .unreadable, "damaged") = script.machine.mode else {
+            Issue.record("not held")
+            return
+        }
+        #expect(script.machine.act(now: script.now) == [])
+        #expect(script.machine.deadline(now: script.now) == retryAt)
+        script.pass(15)
+        #expect(script.machine.act(now: script.now) == [.plan(from: 1, to: 11, isSealed: false)])
+        // While the answer is awaited nothing is due.
+        #expect(script.machine.deadline(now: script.now) == nil)
+        script.machine.planned(.failure(FlushError(reason: "damaged")), isSealed: false, now: script.now)
+        script.pass(15)
+        #expect(script.settle().sends == [1..<11])
+        script.finish(1..<11)
+        #expect(script.machine.mode == .running)
+    }
+
     @Test func drainingSendsWhatIsThereAndGivesUpAfterOneFailure() {
         var script = FlusherScript()
         script.append(3)

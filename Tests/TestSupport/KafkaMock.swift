@@ -88,7 +88,8 @@ public final class KafkaMock: @unchecked Sendable {
             let headers = rd_kafka_headers_new(max(1, message.headers.count))!
             for (name, value) in message.headers {
                 _ = (value ?? []).withUnsafeBytes {
-                    rd_kafka_header_add(headers, name, -1, value == nil ? nil : $0.baseAddress, value == nil ? 0 : $0.count)
+                    rd_kafka_header_add(
+                        headers, name, -1, value == nil ? nil : $0.baseAddress, value == nil ? 0 : $0.count)
                 }
             }
             var fields: [rd_kafka_vu_t] = []
@@ -139,7 +140,9 @@ public final class KafkaMock: @unchecked Sendable {
         defer { rd_kafka_queue_destroy(queue) }
         var delivered = 0
         while delivered < count {
-            guard let event = rd_kafka_queue_poll(queue, 20_000) else { throw Failure(description: "produce: no answer") }
+            guard let event = rd_kafka_queue_poll(queue, 20_000) else {
+                throw Failure(description: "produce: no answer")
+            }
             defer { rd_kafka_event_destroy(event) }
             while let message = rd_kafka_event_message_next(event) {
                 try check(message.pointee.err, "produce")

@@ -206,10 +206,6 @@ class _Run:
             "LOG_FORMAT": os.environ.get("LOG_FORMAT") or "text",
         }
         ingestd = self._binary("ingestd")
-        if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            # The development broker has made its topics already.
-            if subprocess.run([ingestd, "kafka", "init"], env=environment).returncode != 0:
-                raise Failure("the topics could not be created")
         child = self._child("ingestd", ingestd, "serve", environment=environment)
         service = Service(f"http://{HOST}:{port}")
         deadline = time.monotonic() + READY_SECONDS

@@ -27,7 +27,8 @@ struct Options {
     private var values: [String: String] = [:]
     private var flags: Set<String> = []
 
-    init(_ arguments: [String], flags knownFlags: Set<String> = [], values knownValues: Set<String>) throws(WrongUsage) {
+    init(_ arguments: [String], flags knownFlags: Set<String> = [], values knownValues: Set<String>) throws(WrongUsage)
+    {
         var index = 0
         while index < arguments.count {
             let name = arguments[index]
@@ -76,7 +77,9 @@ struct TopicSpecification {
 }
 
 /// Makes a client of librdkafka; its own log goes to standard error.
-func makeClient(_ type: rd_kafka_type_t, _ properties: [(String, String)], _ configure: (OpaquePointer) -> Void = { _ in })
+func makeClient(
+    _ type: rd_kafka_type_t, _ properties: [(String, String)], _ configure: (OpaquePointer) -> Void = { _ in }
+)
     throws -> OpaquePointer
 {
     let conf = rd_kafka_conf_new()!

@@ -33,7 +33,9 @@ final class Producer {
             RD_KAFKA_PRODUCER,
             [
                 ("bootstrap.servers", bootstrapServers), ("client.id", "kafka-dev"), ("enable.idempotence", "true"),
-                ("acks", "all"), ("linger.ms", "5"), ("queue.buffering.max.messages", "500000"), ("log_level", "4"),
+                ("acks", "all"), ("linger.ms", "5"), ("queue.buffering.max.messages", "500000"),
+                ("message.timeout.ms", "30000"),
+                ("log_level", "4"),
             ]
         ) { conf in
             // Called from `rd_kafka_poll` and `rd_kafka_flush`, so on our thread, while `self.deliveries` lives.

@@ -35,7 +35,8 @@ do {
         let options = try Options(arguments, flags: ["--exit-with-stdin"], values: ["--topics", "--brokers"])
         try serve(
             topics: try options.required("--topics").split(separator: ",").map(TopicSpecification.init),
-            brokers: Int32(try options.number("--brokers") ?? 1), exitsWithStandardInput: options.has("--exit-with-stdin"))
+            brokers: Int32(try options.number("--brokers") ?? 1),
+            exitsWithStandardInput: options.has("--exit-with-stdin"))
     case "produce":
         let options = try Options(
             arguments, values: ["--bootstrap-servers", "--topic", "--partition", "--key-field"])
