@@ -51,7 +51,9 @@ final class MessageEncoder {
     ) -> DeadLetter {
         DeadLetter(
             eventID: eventID(payload, event, headers), failedAt: WallClock.milliseconds, table: intake.stream.table,
-            problem: DeadLetter.Problem(kind: problem.kind, message: problem.description),
+            problem: DeadLetter.Problem(
+                kind: problem.kind,
+                message: problem.byteOffset.map { "\(problem.message) (byte \($0))" } ?? problem.message),
             kafka: DeadLetter.KafkaOrigin(
                 partition: intake.partition, offset: message.pointee.offset,
                 timestamp: rd_kafka_message_timestamp(message, nil), key: key.map { Array($0) },

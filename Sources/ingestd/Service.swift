@@ -27,6 +27,8 @@ final class Service: Sendable {
     /// Opens the journal and makes the parts; nothing runs yet.
     /// - Throws: what is wrong with the configuration or the journal, in words for the operator.
     init(_ configuration: ServiceConfiguration, registry: PrometheusRegistry, logger: Logger) throws {
+        // Serving in plain text where TLS was asked for would be a leak.
+        guard configuration.http.tlsCertificate == nil else { throw UnsupportedSetting.tls }
         self.configuration = configuration
         self.logger = logger
         journal = try Journal.open(configuration.journalConfiguration, logger: logger)
@@ -99,6 +101,16 @@ final class Service: Sendable {
     }
 
     private var waitingEvents: UInt64 { journal.snapshot.streams.values.reduce(0) { $0 + $1.pendingEvents } }
+}
+
+/// A setting that is reserved for what this version can't do yet.
+enum UnsupportedSetting: Error, CustomStringConvertible {
+    case tls
+
+    var description: String {
+        "HTTP_TLS_CERTIFICATE is set, but this version serves plain HTTP only: unset it, and put a proxy that "
+            + "terminates TLS in front"
+    }
 }
 
 /// Lets one task wait for the shutdown to begin.

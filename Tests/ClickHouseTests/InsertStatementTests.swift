@@ -44,9 +44,11 @@ struct InsertStatementTests {
         let new = try #require(ServerCapabilities(answer: Array("version\t26.9.2.1\n\(known)".utf8)))
         let url = endpoint.insertURL(statement: "S", token: "t/1", capabilities: new)
         for setting in [
-            "async_insert=0", "date_time_input_format=best_effort", "input_format_skip_unknown_fields=0",
-            "input_format_allow_errors_num=0", "http_write_exception_in_output_format=0",
-            "send_progress_in_http_headers=0", "distributed_foreground_insert=1", "insert_deduplication_token=t%2F1",
+            "async_insert=0", "distributed_foreground_insert=1", "insert_deduplicate=1", "deduplicate_insert=enable",
+            "deduplicate_blocks_in_dependent_materialized_views=1", "date_time_input_format=best_effort",
+            "input_format_skip_unknown_fields=0", "input_format_allow_errors_num=0",
+            "input_format_allow_errors_ratio=0", "input_format_parallel_parsing=0", "send_progress_in_http_headers=0",
+            "http_write_exception_in_output_format=0", "insert_deduplication_token=t%2F1",
         ] {
             #expect(url.contains("&\(setting)"))
         }

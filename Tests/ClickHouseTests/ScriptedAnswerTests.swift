@@ -89,6 +89,19 @@ struct ScriptedAnswerTests {
         }
     }
 
+    /// No server, however it parses, may see the end of a body that has none.
+    @Test func anUnreadableBatchIsBrokenOff() async throws {
+        try await withServer(reply: { _ in .answer(ScriptedServer.http(200)) }) { server, client in
+            let outcome = await client.insert(.numbered(20_000), into: "t", token: "t", failsAfter: 19_000)
+            guard case .unreadable = outcome else {
+                Issue.record("\(outcome)")
+                return
+            }
+            #expect(await client.insert(.numbered(1), into: "t", token: "u").isInserted)
+            #expect(server.inserts.map { $0.body.count { $0 == 0x0A } } == [1])
+        }
+    }
+
     @Test func noAnswerIsTransient() async throws {
         try await withServer(reply: { _ in .close }) { _, client in
             let failure = try #require(await client.insert(.numbered(3), into: "t", token: "t").failure)

@@ -305,6 +305,7 @@ func problems(
                 try collect(yaml: "\(components[0]):\n  \(components[1]): \(value)\n")
             }
             try collect(yaml: "\(components[0]): \(marker)\n")
+            try collect(yaml: "\(components[0]):\n  \(components[1])s: {\(marker): 1}\n")
             try collect(yaml: "\(components[0])\n  \(components[1]): \(marker)\n")
             try collect(yaml: "\(components[0]):\n  \(components[1]): \(marker)\n  \(components[1]): \(marker)\n")
             try collect(yaml: "\(components[0]):\n\t\(components[1]): \(marker)\n")

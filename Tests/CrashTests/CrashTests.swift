@@ -31,8 +31,9 @@ import Testing
                 "CLICKHOUSE_URL": clickHouse.url, "KAFKA_CONSUMER_ENABLED": "true",
                 "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrapServers, "KAFKA_TOPICS": EventLoad.topic,
                 "KAFKA_GROUP_ID": Self.group, "KAFKA_COMMIT_INTERVAL": "20ms",
-                // The group forgets a killed member when its session is over.
-                "KAFKA_PROPERTIES": "session.timeout.ms=1000,heartbeat.interval.ms=100,reconnect.backoff.max.ms=200",
+                // The group forgets a killed member when its session is over; the mock lets a first member wait 3 s,
+                // and throws it out meanwhile if its session is shorter.
+                "KAFKA_PROPERTIES": "session.timeout.ms=4000,heartbeat.interval.ms=100,reconnect.backoff.max.ms=200",
                 "BATCH_MAX_ROWS": "2000", "BATCH_MAX_AGE": "20ms",
             ])
             let ledger = EventLedger(sources: Self.clients + Self.partitions)

@@ -54,8 +54,9 @@ struct Scene {
         [
             "KAFKA_CONSUMER_ENABLED": "true", "KAFKA_BOOTSTRAP_SERVERS": mock.bootstrapServers,
             "KAFKA_TOPICS": topics.joined(separator: ","), "KAFKA_GROUP_ID": group, "KAFKA_COMMIT_INTERVAL": "20ms",
-            // The group forgets a killed member when its session is over.
-            "KAFKA_PROPERTIES": "session.timeout.ms=1000,heartbeat.interval.ms=100,fetch.wait.max.ms=20,"
+            // The group forgets a killed member when its session is over; the mock lets a first member wait 3 s, and
+            // throws it out meanwhile if its session is shorter.
+            "KAFKA_PROPERTIES": "session.timeout.ms=4000,heartbeat.interval.ms=100,fetch.wait.max.ms=20,"
                 + "reconnect.backoff.max.ms=200",
         ]
     }

@@ -13,6 +13,8 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: ConfigurationOptions
 
     func run() async throws {
+        // A closed standard error or connection is an error where it is written to, not the end of the process.
+        signal(SIGPIPE, SIG_IGN)
         let loaded = try options.loadOrExit()
         let registry = Telemetry.bootstrap(loaded.configuration)
         let logger = Logger(label: "ingestd")

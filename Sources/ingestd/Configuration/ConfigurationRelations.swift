@@ -40,7 +40,7 @@ struct ConfigurationRelation: Sendable {
         },
         ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_CONSUMER_ENABLED"]) {
             $0.kafka.isConsumerEnabled && $0.kafka.deadLetterTopic == nil
-                ? "offsets of dead letters are committed once the topic has them; name a topic" : nil
+                ? "dead letters of Kafka events need a topic; name one" : nil
         },
         ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_TOPICS"]) { configuration in
             configuration.kafka.isConsumerEnabled

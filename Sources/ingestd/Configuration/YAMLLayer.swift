@@ -67,8 +67,10 @@ struct YAMLLayer {
                 setting, "(file \(path)) takes a text or a list, not a mapping; quote it or write [\"name=value\", ...]"
             )
         }
-        let hint = NearestName.hint(key, among: SettingTable.yamlKeys.sorted())
-        return ConfigurationProblem(key, "(file \(path)) unknown setting\(hint)")
+        // For the same reason not more than a section and a name.
+        let shown = key.split(separator: ".").prefix(2).joined(separator: ".")
+        let hint = NearestName.hint(shown, among: SettingTable.yamlKeys.sorted())
+        return ConfigurationProblem(shown, "(file \(path)) unknown setting\(hint)")
     }
 
     /// The text of a setting, if the file has it.
