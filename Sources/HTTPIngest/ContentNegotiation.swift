@@ -34,7 +34,8 @@ struct ContentDescription: Equatable {
         case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines",
             "application/x-jsonlines", "application/json-lines":
             .ndjson
-        case "", "text/plain", "application/octet-stream": .detect
+        // The last is what `curl -d` says unless it is told otherwise. What is no JSON is refused all the same.
+        case "", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded": .detect
         default: nil
         }
     }

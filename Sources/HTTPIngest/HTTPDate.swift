@@ -28,10 +28,3 @@ final class HTTPDate: Sendable {
             """
     }
 }
-
-/// Milliseconds since 1970 UTC.
-func millisecondsNow() -> Int64 {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    return Int64(now.tv_sec) * 1_000 + Int64(now.tv_nsec) / 1_000_000
-}

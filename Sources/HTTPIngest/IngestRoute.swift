@@ -69,7 +69,7 @@ final class IngestRoute: Sendable {
         let receipt: Receipt
         do throws(IntakeError) {
             receipt = try await intake.append(
-                stream: admission.stream.id, origin: .http, receivedAt: millisecondsNow(), events: events)
+                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds, events: events)
         } catch {
             counters.refused.increment(by: report.accepted)
             throw Problem(error)

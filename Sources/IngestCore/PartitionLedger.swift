@@ -29,6 +29,7 @@ public protocol PartitionLedger: Sendable {
     /// and the journal durably knows that this commit is about to happen. Only what moved since `committed`.
     func committable() -> [TopicPartition: Int64]
 
-    /// The group has these offsets now.
+    /// The group has these offsets now. May block for the time of a journal commit, a second at most: what
+    /// `committable` returns afterwards takes it into account.
     func committed(_ offsets: [TopicPartition: Int64])
 }

@@ -1,4 +1,5 @@
 public import IngestCore
+import Dispatch
 import Synchronization
 
 /// What a commit to Kafka needs to know is kept with the events, so the journal answers for it.
@@ -26,7 +27,10 @@ extension Journal: PartitionLedger {
     }
 
     public func committed(_ offsets: [TopicPartition: Int64]) {
-        // Not being durable costs nothing but a repeated commit.
-        send(.confirm(offsets)) { _ in }
+        let isDone = DispatchSemaphore(value: 0)
+        send(.confirm(offsets)) { _ in isDone.signal() }
+        // Waited for, because only then the next commit can be announced. If the disk hangs, the next commit is late,
+        // which costs nothing.
+        _ = isDone.wait(timeout: .now() + .seconds(1))
     }
 }

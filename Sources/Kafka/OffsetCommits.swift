@@ -18,8 +18,14 @@ extension ConsumerLoop {
         commitSentAt = now
     }
 
-    /// Commits and waits for the answer, a bounded time.
+    /// Commits everything that may be, and waits for the answers, a bounded time.
     func commitAndWait() {
+        // The ledger announces a further commit only when it knows of the last: what was flushed meanwhile takes a
+        // second round.
+        for _ in 0..<3 where !assignments.isEmpty { commitOnceAndWait() }
+    }
+
+    private func commitOnceAndWait() {
         guard let offsets = committable() else { return }
         var milliseconds = environment.configuration.requestTimeoutMilliseconds
         if let closeDeadline {

@@ -12,6 +12,7 @@ import Testing
         ("{\"a\":1}\n\n{\"b\":2}\r\n", "application/x-ndjson", [#"{"a":1}"#, #"{"b":2}"#]),
         ("{\"a\":1}\n{\"b\":2}", "application/jsonl", [#"{"a":1}"#, #"{"b":2}"#]),
         ("{\"a\":1}\n{\"b\":2}", "text/plain", [#"{"a":1}"#, #"{"b":2}"#]),
+        (#"{"a":1}"#, "application/x-www-form-urlencoded", [#"{"a":1}"#]),
         ("{\n\"a\":1}", "application/octet-stream", ["{\n\"a\":1}"]),
         ("[{}]", "", ["{}"]),
     ])

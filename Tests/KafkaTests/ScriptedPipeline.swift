@@ -163,6 +163,7 @@ final class ScriptedLedger: PartitionLedger {
         var committed: [TopicPartition: Int64] = [:]
         var calls: [Call] = []
         var askedAt = ContinuousClock.now
+        var askCount = 0
     }
 
     private let state = Mutex(State())
@@ -180,6 +181,7 @@ final class ScriptedLedger: PartitionLedger {
     func committable() -> [TopicPartition: Int64] {
         state.withLock { state in
             state.askedAt = .now
+            state.askCount += 1
             return state.flushed.filter { state.committed[$0.key] != $0.value }
         }
     }
@@ -201,6 +203,9 @@ final class ScriptedLedger: PartitionLedger {
 
     /// How long ago `committable` was called: the source does so all the time, unless its thread waits for something.
     var idleTime: Duration { state.withLock { .now - $0.askedAt } }
+
+    /// How often `committable` was called.
+    var askCount: Int { state.withLock { $0.askCount } }
 
     var calls: [Call] { state.withLock { $0.calls } }
     func count(_ call: Call) -> Int { calls.count { $0 == call } }
