@@ -108,7 +108,13 @@ let package = Package(
         .testTarget(name: "IngestCoreTests", dependencies: ["IngestCore", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "EventJSONTests", dependencies: ["EventJSON", "IngestCore"], swiftSettings: strict),
         .testTarget(name: "JournalTests", dependencies: ["Journal", "CLMDB", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "KafkaTests", dependencies: ["Kafka", "CKafka", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "KafkaTests",
+            dependencies: [
+                "Kafka", "CKafka", "IngestCore", "TestSupport", logging, metrics,
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
+            ],
+            swiftSettings: strict),
         .testTarget(name: "ClickHouseTests", dependencies: ["ClickHouse", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "HTTPIngestTests",

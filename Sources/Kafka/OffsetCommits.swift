@@ -21,19 +21,27 @@ extension ConsumerLoop {
     /// Commits everything that may be, and waits for the answers, a bounded time.
     func commitAndWait() {
         // The ledger announces a further commit only when it knows of the last: what was flushed meanwhile takes a
-        // second round.
-        for _ in 0..<3 where !assignments.isEmpty { commitOnceAndWait() }
+        // second round. Where one fails the others would, too, each after its full time.
+        for _ in 0..<3 {
+            guard commitOnceAndWait() else { return }
+        }
     }
 
-    private func commitOnceAndWait() {
-        guard let offsets = committable() else { return }
+    /// - Returns: whether something was committed.
+    private func commitOnceAndWait() -> Bool {
+        guard let offsets = committable() else { return false }
         var milliseconds = environment.configuration.requestTimeoutMilliseconds
         if let closeDeadline {
             let now = MonotonicClock.now
-            guard now < closeDeadline else { return }
+            guard now < closeDeadline else { return false }
             milliseconds = min(milliseconds, Int((closeDeadline - now) / 1_000_000))
         }
-        consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { settle($0, $1) }
+        var isCommitted = false
+        consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { code, offsets in
+            isCommitted = code == RD_KAFKA_RESP_ERR_NO_ERROR
+            settle(code, offsets)
+        }
+        return isCommitted
     }
 
     func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
@@ -44,6 +52,7 @@ extension ConsumerLoop {
 
     /// What the ledger allows for the partitions that are ours; `nil` if that is nothing.
     private func committable() -> PartitionList? {
+        guard !assignments.isEmpty else { return nil }
         let offsets = environment.ledger.committable()
         let list = PartitionList()
         for assignment in assignments {

@@ -68,6 +68,10 @@ public final class Pipeline: Sendable {
         return journal.snapshot.streams.values.allSatisfy { $0.pendingEvents == 0 }
     }
 
+    /// Answers all who wait for insertions that no more will come. To be called when draining is over: they would keep
+    /// their HTTP requests, and so the server, waiting for as long as they have asked for.
+    public func endWaits() { waiters.close() }
+
     /// Ends the flusher. Must come before the destination and the journal are closed.
     public func stop() {
         waiters.close()

@@ -84,6 +84,7 @@ final class Service: Sendable {
         http.beginDraining()
         await kafka?.stopConsuming()
         let isFlushed = await pipeline.drain(timeout: configuration.shutdown.timeout)
+        pipeline.endWaits()
         await kafka?.close()
         try await http.stop()
         try await server.value

@@ -29,8 +29,8 @@ import Testing
             try await scene.awaitFlush()
             for (source, sent) in [("http", viaHTTP), ("kafka", viaKafka)] {
                 let rows = try await scene.clickHouse.query(
-                    "SELECT DISTINCT hex(payload) FROM events WHERE source = '\(source)' ORDER BY 1")
-                #expect(rows.split(separator: "\n").map(String.init) == sent.map(hex).sorted(), "\(source)")
+                    "SELECT DISTINCT hex(payload) FROM events WHERE source = '\(source)'")
+                #expect(rows.split(separator: "\n").map(String.init).sorted() == sent.map(hex).sorted(), "\(source)")
             }
             let origin = try await scene.clickHouse.query(
                 "SELECT DISTINCT topic, partition, hex(key) FROM events WHERE source = 'kafka' FORMAT TabSeparatedRaw")
@@ -137,12 +137,13 @@ import Testing
                 try await scene.post(events)
                 try await scene.awaitCommit(of: Int64(events.count), "events")
                 try await scene.awaitFlush()
-                let viaKafka = try await scene.clickHouse.query(
-                    "SELECT DISTINCT hex(payload) FROM events WHERE source = 'kafka' ORDER BY 1")
-                #expect(viaKafka.split(separator: "\n").map(String.init) == Set(events.map(hex)).sorted())
-                let viaHTTP = try await scene.clickHouse.query(
-                    "SELECT DISTINCT hex(payload) FROM events WHERE source = 'http' ORDER BY 1")
-                #expect(viaHTTP.split(separator: "\n").map(String.init) == Set(events.map(hex)).sorted())
+                for source in ["http", "kafka"] {
+                    let rows = try await scene.clickHouse.query(
+                        "SELECT DISTINCT hex(payload) FROM events WHERE source = '\(source)'")
+                    // Compared as sets: among thousands of bytes a difference is best looked at elsewhere.
+                    let arrived = Set(rows.split(separator: "\n").map(String.init))
+                    #expect(arrived == Set(events.map(hex)), "\(engine) \(source)")
+                }
             }
         }
     }

@@ -92,23 +92,4 @@ import Testing
             #expect(try await scene.clickHouse.number("SELECT count() FROM plain") == 2_100)
         }
     }
-
-    @Test func brokersThatGoAwayAreConsumedAgain() async throws {
-        try await run { scene in
-            try await scene.service.start()
-            for partition in Int32(0)...1 { try await scene.awaitCommit(of: 1_000, "events", partition) }
-            try scene.cluster.bringDown()
-            try await eventually("Kafka is reported as unhealthy") {
-                try await !scene.service.status().kafka.healthy
-            }
-            let response = try await scene.service.post(#"{"event_id":"a"}"#, to: "/v1/events?ack=inserted")
-            #expect(response.status == 200, "HTTP works without Kafka: \(response.text)")
-            #expect(try await scene.service.get("/readyz").status == 200)
-            try scene.cluster.bringUp()
-            try await eventually("Kafka is healthy again") { try await scene.service.status().kafka.healthy }
-            try scene.cluster.produce(numbered(1_000..<1_100, "0-").map { .init($0) }, to: "events", partition: 0)
-            try await scene.awaitCommit(of: 1_100, "events", 0)
-            #expect(try await scene.clickHouse.number("SELECT uniqExact(event_id) FROM plain") == 2_101)
-        }
-    }
 }

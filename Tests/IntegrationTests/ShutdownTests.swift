@@ -72,6 +72,20 @@ import Testing
         }
     }
 
+    @Test func aClientThatStallsDoesNotKeepItAlive() async throws {
+        try await Scene.run(environment: ["SHUTDOWN_TIMEOUT": "1s"]) { scene in
+            try await scene.service.start()
+            let connection = try ServiceConnection(port: scene.service.port)
+            let body = String(repeating: " ", count: 100)
+            try connection.send(
+                Array("POST /v1/events HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n\(body)".utf8))
+            // A second connection is accepted after the first, so that one is being served by now.
+            #expect(try await scene.service.get("/readyz").status == 200)
+            #expect(try await scene.service.stop(within: .seconds(10)) == .code(0))
+            _ = consume connection
+        }
+    }
+
     @Test func aHangingClickHouseCostsTheTimeoutAndNothingElse() async throws {
         try await Scene.run(
             environment: ["SHUTDOWN_TIMEOUT": "1s"], through: { FaultProxy(to: $0) }

@@ -51,7 +51,8 @@ public final class ServiceConnection {
         return try readResponse()
     }
 
-    private func send(_ bytes: [UInt8]) throws(Broken) {
+    /// Sends bytes as they are, such as part of a request.
+    public func send(_ bytes: [UInt8]) throws(Broken) {
         var sent = 0
         while sent < bytes.count {
             let count = bytes.withUnsafeBytes {

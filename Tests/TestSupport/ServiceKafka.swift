@@ -18,6 +18,8 @@ extension KafkaMock {
         for (name, value) in [
             ("log_level", "0"), ("bootstrap.servers", bootstrapServers), ("group.id", group),
             ("enable.auto.commit", "false"),
+            // After its last member the mock keeps a group closed for nearly that member's session.
+            ("session.timeout.ms", "4000"),
         ] {
             rd_kafka_conf_set(conf, name, value, nil, 0)
         }
