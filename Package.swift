@@ -57,13 +57,13 @@ let package = Package(
         // The rooms around it.
         .target(name: "EventJSON", dependencies: ["CSimdJSON", "IngestCore"], swiftSettings: strict),
         .target(
-            name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", logging, metrics],
+            name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", logging],
             swiftSettings: strict),
         .target(
             name: "Kafka", dependencies: ["CKafka", "EventJSON", "IngestCore", logging, metrics],
             swiftSettings: strict),
         .target(
-            name: "ClickHouse", dependencies: ["CCurl", "CZstd", "IngestCore", logging, metrics],
+            name: "ClickHouse", dependencies: ["CCurl", "CZstd", "IngestCore", logging],
             swiftSettings: strict),
         .target(
             name: "HTTPIngest",
@@ -107,7 +107,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "IngestCoreTests", dependencies: ["IngestCore", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "EventJSONTests", dependencies: ["EventJSON", "IngestCore"], swiftSettings: strict),
-        .testTarget(name: "JournalTests", dependencies: ["Journal", "CLMDB", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "JournalTests", dependencies: ["CLMDB", "IngestCore", "Journal", "TestSupport", logging],
+            swiftSettings: strict),
         .testTarget(
             name: "KafkaTests",
             dependencies: [
@@ -125,9 +127,15 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: strict),
-        .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "PipelineTests", dependencies: ["IngestCore", "Journal", "Pipeline", "TestSupport", logging],
+            swiftSettings: strict),
         .testTarget(name: "BenchmarksTests", dependencies: ["Benchmarks"], swiftSettings: strict),
         .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
         .testTarget(name: "ConfigurationTests", dependencies: ["ingestd", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "IntegrationTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "CrashTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
     ]
 )

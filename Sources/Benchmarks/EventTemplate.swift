@@ -17,7 +17,8 @@ struct EventTemplate {
     ///   - prefix: of all ids, so that runs don't collide.
     init(eventCount: Int, eventBytes: Int, prefix: String) {
         let head = "{\"event_id\":\"\(prefix)"
-        let middle = "\",\"type\":\"page_view\",\"user\":{\"id\":48151623,\"plan\":\"pro\"},\"path\":\"/docs/getting-started\","
+        let middle =
+            "\",\"type\":\"page_view\",\"user\":{\"id\":48151623,\"plan\":\"pro\"},\"path\":\"/docs/getting-started\","
             + "\"ms\":37,\"note\":\""
         let tail = "\"}\n"
         let frame = head.utf8.count + Self.digits + middle.utf8.count + tail.utf8.count - 1

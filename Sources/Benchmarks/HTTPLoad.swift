@@ -67,7 +67,8 @@ public struct HTTPLoad: Sendable {
         let outcomes = Mutex<[Swift.Result<Worker.Outcome, Failure>]>([])
         let start = MonotonicClock.now
         let threads = (0..<max(1, options.threads)).map { index in
-            let connections = options.connections / options.threads
+            let connections =
+                options.connections / options.threads
                 + (index < options.connections % options.threads ? 1 : 0)
             return DedicatedThread(name: "load-\(index)") {
                 let outcome = Swift.Result { () throws(Failure) in

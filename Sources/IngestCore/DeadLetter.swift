@@ -51,6 +51,7 @@ public struct DeadLetter: Sendable, Equatable {
             self.headers = headers
         }
 
+        /// Equal in every part; headers in the same order.
         public static func == (left: KafkaOrigin, right: KafkaOrigin) -> Bool {
             left.partition == right.partition && left.offset == right.offset && left.timestamp == right.timestamp
                 && left.key == right.key

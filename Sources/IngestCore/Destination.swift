@@ -109,6 +109,7 @@ public struct InsertFailure: Error, Sendable, CustomStringConvertible {
         self.rowHint = rowHint
     }
 
+    /// Code, status and message in one line, for logs and status.
     public var description: String {
         var parts: [String] = []
         if let clickHouseCode { parts.append("ClickHouse code \(clickHouseCode)") }

@@ -64,6 +64,7 @@ public struct MalformedEntry: Error, Sendable, CustomStringConvertible {
     /// Names what is wrong.
     public init(_ reason: StaticString) { self.reason = reason }
 
+    /// The reason, for logs.
     public var description: String { "malformed journal entry: \(reason)" }
 }
 

@@ -7,8 +7,10 @@ public struct StreamID: Hashable, Comparable, Sendable, CustomStringConvertible 
     /// Wraps a number that the journal gave.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
 
+    /// In the order in which the journal gave the numbers.
     public static func < (left: StreamID, right: StreamID) -> Bool { left.rawValue < right.rawValue }
 
+    /// The number, for logs.
     public var description: String { "stream \(rawValue)" }
 }
 

@@ -4,6 +4,7 @@ import Synchronization
 
 /// What a commit to Kafka needs to know is kept with the events, so the journal answers for it.
 extension Journal: PartitionLedger {
+    /// Decides by the partition's checkpoint; see `PartitionCheckpoint.resumes`.
     public func assigned(_ partition: TopicPartition, committed: Int64?) -> Int64? {
         let checkpoint = checkpoint(of: partition) ?? PartitionCheckpoint()
         let resumes = checkpoint.resumes(at: committed)
@@ -14,10 +15,12 @@ extension Journal: PartitionLedger {
         return resumes ? checkpoint.end : committed
     }
 
+    /// From now on nothing of the partition is offered for committing.
     public func revoked(_ partition: TopicPartition) {
         assignedPartitions.withLock { _ = $0.remove(partition) }
     }
 
+    /// What is durably flushed, and durably announced as about to be committed.
     public func committable() -> [TopicPartition: Int64] {
         var offsets: [TopicPartition: Int64] = [:]
         for partition in assignedPartitions.withLock({ $0 }) {
@@ -26,6 +29,7 @@ extension Journal: PartitionLedger {
         return offsets
     }
 
+    /// Notes the commits durably; waits for that, a second at most.
     public func committed(_ offsets: [TopicPartition: Int64]) {
         let isDone = DispatchSemaphore(value: 0)
         send(.confirm(offsets)) { _ in isDone.signal() }

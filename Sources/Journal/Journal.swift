@@ -109,6 +109,7 @@ public final class Journal: EventIntake, Sendable {
 
     // MARK: Writing
 
+    /// Puts the submission into the writer's queue, or refuses it at once if too much waits there already.
     public func submit(_ submission: Submission) {
         let bytes = submission.events.byteCount
         let queued = queuedBytes.add(bytes, ordering: .relaxed).newValue

@@ -15,6 +15,7 @@ public enum JournalError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The journal was closed, or its disk failed for good.
     case closed(String)
 
+    /// What is wrong and what to do, for the operator.
     public var description: String {
         switch self {
         case .inUse(let path, let holder):

@@ -99,7 +99,8 @@ enum JournalOpening {
     ) throws {
         let known = Set(state.streams.values.map(\.stream.table))
         var next = (state.streams.keys.map(\.rawValue).max() ?? 0) + 1
-        for name in names where !known.contains(name) && !state.streams.values.contains(where: { $0.stream.table == name }) {
+        for name in names
+        where !known.contains(name) && !state.streams.values.contains(where: { $0.stream.table == name }) {
             let stream = StreamState(stream: Stream(id: StreamID(rawValue: next), table: name))
             let key = BytesKey(withUnsafeBytes(of: next.bigEndian) { Array($0) })
             try stream.record.withUnsafeBytes { try transaction.put(tables.streams, key, $0) }

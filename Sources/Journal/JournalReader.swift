@@ -27,6 +27,7 @@ public struct BatchPlan: Sendable, Equatable {
         self.partitions = partitions
     }
 
+    /// Equal in what they cover.
     public static func == (left: BatchPlan, right: BatchPlan) -> Bool {
         left.sequences == right.sequences && left.byteCount == right.byteCount && left.isFull == right.isFull
     }

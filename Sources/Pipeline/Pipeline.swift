@@ -82,7 +82,8 @@ public final class Pipeline: Sendable {
     public func retryNow() { flusher.retryNow() }
 
     /// Waits until the events are in ClickHouse or dead letters; `nil` when `timeout` passed first, or on shutdown.
-    public func insertion(of sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> InsertionReport? {
+    public func insertion(of sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> InsertionReport?
+    {
         guard await waiters.wait(for: sequences.upperBound, in: stream, timeout: timeout) else { return nil }
         return InsertionReport(inserted: sequences.count, deadLettered: 0, deadLetterIDs: [])
     }
@@ -106,9 +107,11 @@ public final class Pipeline: Sendable {
         var oldestAge: [StreamID: Double] = [:]
         for (id, state) in snapshot.streams where state.pendingEvents > 0 {
             // A damaged entry shows as a held stream; its age is not known.
-            guard case .success(let plan?) = Result(catching: {
-                try journal.plan(id, from: state.position, maxRows: 1, maxBytes: .max)
-            }) else { continue }
+            guard
+                case .success(let plan?) = Result(catching: {
+                    try journal.plan(id, from: state.position, maxRows: 1, maxBytes: .max)
+                })
+            else { continue }
             oldestAge[id] = max(0, Double(now - plan.receivedAt) / 1_000)
         }
         metrics.scrape(snapshot, oldestAge: oldestAge, views: flusher.views)

@@ -57,7 +57,7 @@ final class Service: Sendable {
         try pipeline.start()
         let server = Task { try await http.run() }
         do {
-            let port = try await http.boundPort()
+            let port = try await boundPort()
             kafka?.start()
             logger.notice(
                 "ready",
@@ -74,23 +74,44 @@ final class Service: Sendable {
         }
     }
 
+    private func boundPort() async throws -> Int {
+        do {
+            return try await http.boundPort()
+        } catch {
+            throw ListenFailure(address: "\(configuration.http.host):\(configuration.http.port)", reason: "\(error)")
+        }
+    }
+
     /// Starts the shutdown. Callable from any thread, more than once.
     func beginShutdown() { shutdownRequest.begin() }
 
     /// Readiness off, sources stop, flush what fits in the time, commit, unbind, close. What is not flushed stays in
     /// the journal.
     private func stop(_ server: Task<Void, any Error>) async throws {
+        let deadline = ContinuousClock.now + configuration.shutdown.timeout
         operations.beginShutdown()
         http.beginDraining()
         await kafka?.stopConsuming()
         let isFlushed = await pipeline.drain(timeout: configuration.shutdown.timeout)
         pipeline.endWaits()
         await kafka?.close()
-        try await http.stop()
-        try await server.value
+        try await stop(server, at: deadline)
         await release()
         logger.notice(
             "stopped", metadata: ["flushed": "\(isFlushed)", "waiting_events": "\(waitingEvents)"])
+    }
+
+    /// Lets requests in progress end. Those that are not over in time are cut off: a client that stalls must not keep
+    /// the process, and nothing of such a request was acknowledged.
+    private func stop(_ server: Task<Void, any Error>, at deadline: ContinuousClock.Instant) async throws {
+        let cutOff = Task {
+            // Answers that are ready get a moment even if flushing has used up the time.
+            try await Task.sleep(until: max(deadline, .now + .seconds(1)), clock: .continuous)
+            server.cancel()
+        }
+        defer { cutOff.cancel() }
+        try await http.stop()
+        try await server.value
     }
 
     /// Ends the threads, from the far end of the flow to its middle: each may still call the next.
@@ -102,6 +123,16 @@ final class Service: Sendable {
     }
 
     private var waitingEvents: UInt64 { journal.snapshot.streams.values.reduce(0) { $0 + $1.pendingEvents } }
+}
+
+/// The HTTP port can't be bound.
+private struct ListenFailure: Error, CustomStringConvertible {
+    let address: String
+    let reason: String
+
+    var description: String {
+        "can't listen on \(address) (HTTP_HOST, HTTP_PORT): \(reason)"
+    }
 }
 
 /// A setting that is reserved for what this version can't do yet.

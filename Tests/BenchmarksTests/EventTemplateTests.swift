@@ -14,7 +14,9 @@ import Testing
             #expect(line.utf8.count == max(eventBytes, template.eventBytes))
             let event = try #require(
                 try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
-            #expect(event["event_id"] as? String == "run-" + String(repeating: "0", count: index < 2 ? 14 : 13) + "\(98 + index)")
+            #expect(
+                event["event_id"] as? String == "run-" + String(repeating: "0", count: index < 2 ? 14 : 13)
+                    + "\(98 + index)")
         }
     }
 

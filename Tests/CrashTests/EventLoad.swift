@@ -63,7 +63,8 @@ final class EventLoad: Sendable {
             let isSmall = Int.random(in: 0..<3, using: &random) == 0
             let numbers = ledger.take(isSmall ? 1 : .random(in: 1...200, using: &random), from: client)
             let body = Array(numbers.map { EventLedger.event(client, $0) }.joined(separator: "\n").utf8)
-            // A body that was cut off is sent again or dropped: a client may do either.
+            // A body that was cut off is sent again until it is answered, or dropped: a client may do either.
+            let insists = Bool.random(using: &random)
             repeat {
                 do {
                     if connection?.isOver ?? true { connection = try ServiceConnection(port: port) }
@@ -74,7 +75,7 @@ final class EventLoad: Sendable {
                     connection = nil
                     pause(milliseconds: 10)
                 }
-            } while Bool.random(using: &random) && !shared.isStopped.load(ordering: .acquiring)
+            } while insists && !shared.isStopped.load(ordering: .acquiring)
             // What a client does between two requests; keeps the volume within what a test should check.
             pause(milliseconds: .random(in: 0...60, using: &random))
         }

@@ -20,7 +20,9 @@ import Testing
         reader.join()
         let all = received.withLock { $0 }
         #expect(all.count == 20_000)
-        for sender in 0..<4 { #expect(all.filter { $0 / 10_000 == sender } == Array(sender * 10_000..<sender * 10_000 + 5_000)) }
+        for sender in 0..<4 {
+            #expect(all.filter { $0 / 10_000 == sender } == Array(sender * 10_000..<sender * 10_000 + 5_000))
+        }
         #expect(mailbox.send(1) == false)
     }
 

@@ -76,7 +76,9 @@ final class JournalFixture {
         try journal.reader(stream(table), sequences).payloads()
     }
 
-    func plan(from start: UInt64, to end: UInt64? = nil, rows: Int = 1_000_000, bytes: Int = 1 << 30) throws -> BatchPlan? {
+    func plan(from start: UInt64, to end: UInt64? = nil, rows: Int = 1_000_000, bytes: Int = 1 << 30) throws
+        -> BatchPlan?
+    {
         try journal.plan(stream(), from: start, to: end, maxRows: rows, maxBytes: bytes)
     }
 }

@@ -28,7 +28,8 @@ import Testing
     /// Guarantee 1: none of the flags that trade durability for speed is set.
     @Test func environmentSyncsEachCommit() throws {
         let fixture = try JournalFixture()
-        #expect(fixture.journal.durabilityFlags & UInt32(MDB_NOSYNC | MDB_NOMETASYNC | MDB_WRITEMAP | MDB_MAPASYNC) == 0)
+        #expect(
+            fixture.journal.durabilityFlags & UInt32(MDB_NOSYNC | MDB_NOMETASYNC | MDB_WRITEMAP | MDB_MAPASYNC) == 0)
     }
 
     /// Guarantee 1: when the completion runs, another process would find the events.
@@ -254,7 +255,8 @@ import Testing
                 partition: TopicPartition(topic: "t", partition: 2), offset: 9, timestamp: 1_700_000_000_000,
                 key: Array("k".utf8), headers: [("h", Array("v".utf8))]),
             payload: [0xFF, 0x7B])
-        try await fixture.append([], origin: .kafka(TopicPartition(topic: "t", partition: 2), offsets: 9..<10), deadLetters: [letter])
+        try await fixture.append(
+            [], origin: .kafka(TopicPartition(topic: "t", partition: 2), offsets: 9..<10), deadLetters: [letter])
         try fixture.reopen()
         #expect(fixture.journal.snapshot.deadLetterCount == 1)
         let record = try #require(try fixture.journal.deadLetterRecords().first)

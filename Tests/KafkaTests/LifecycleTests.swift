@@ -97,6 +97,8 @@ import Testing
 
     @Test func aFatalErrorRestartsTheConsumer() async throws {
         var rig = try Rig()
+        rig.configuration.minimumRestartMilliseconds = 2_000
+        rig.configuration.maximumRestartMilliseconds = 2_000
         rig.configuration.properties.append(("group.instance.id", "one"))
         try rig.produce(numbered(0..<10))
         try await rig.withSource { source in
@@ -115,7 +117,9 @@ import Testing
     }
 
     @Test func committedOffsetsThatCanNotBeReadRestartTheConsumer() async throws {
-        let rig = try Rig()
+        var rig = try Rig()
+        rig.configuration.minimumRestartMilliseconds = 2_000
+        rig.configuration.maximumRestartMilliseconds = 2_000
         try rig.produce(numbered(0..<10))
         rig.mock.fail(.offsetFetch, with: .groupAuthorizationFailed, count: 2)
         try await rig.withSource { source in

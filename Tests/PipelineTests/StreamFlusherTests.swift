@@ -61,7 +61,8 @@ struct FlusherScript {
     mutating func finish(_ sequences: Range<UInt64>, _ failureClass: FailureClass? = nil) {
         machine.sent(
             sequences,
-            outcome: failureClass.map { .failed(InsertFailure(failureClass: $0, message: "no")) } ?? .inserted, now: now)
+            outcome: failureClass.map { .failed(InsertFailure(failureClass: $0, message: "no")) } ?? .inserted, now: now
+        )
     }
 
     mutating func pass(_ seconds: Double) { now += UInt64(seconds * Double(Self.second)) }

@@ -37,7 +37,8 @@ struct BenchCommand: ParsableCommand {
         func validate() throws {
             guard connections > 0, threads > 0, threads <= connections, events > 0, seconds > 0, seconds <= 3_600 else {
                 throw ValidationError(
-                    "connections, threads and events must be positive, threads at most connections, seconds at most 3600")
+                    "connections, threads and events must be positive, threads at most connections, seconds at most 3600"
+                )
             }
         }
 
@@ -84,7 +85,9 @@ struct BenchCommand: ParsableCommand {
             let folder = "\(path)/ingestd-bench-\(ProcessInfo.processInfo.processIdentifier)"
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
             defer {
-                do { try FileManager.default.removeItem(atPath: folder) } catch { print("not removed: \(folder): \(error)") }
+                do { try FileManager.default.removeItem(atPath: folder) } catch {
+                    print("not removed: \(folder): \(error)")
+                }
             }
             let benchmark = JournalAppend(folder: folder, bytesPerRound: mebibytes << 20, rounds: rounds)
             for entryBytes in [64 << 10, 1 << 20] { print(try benchmark.run(entryBytes: entryBytes).text) }

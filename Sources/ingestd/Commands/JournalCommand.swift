@@ -27,7 +27,8 @@ struct JournalCommand: ParsableCommand {
             } catch {
                 throw TerminalError(error)
             }
-            print(json ? try Self.encoded(JournalReport(path: path, snapshot)) : JournalReport(path: path, snapshot).text)
+            print(
+                json ? try Self.encoded(JournalReport(path: path, snapshot)) : JournalReport(path: path, snapshot).text)
         }
 
         private static func encoded(_ report: JournalReport) throws -> String {

@@ -29,7 +29,8 @@ enum SettingTable {
             "Bearer token that requests must carry. Without it everyone who reaches the port may send events."),
         Setting(
             "HTTP_TLS_CERTIFICATE", \.http.tlsCertificate, SettingType.path.emptyIsNone(),
-            "PEM file with the certificate chain. Reserved: this version serves plain HTTP and refuses to start with it."),
+            "PEM file with the certificate chain. Reserved: this version serves plain HTTP and refuses to start with it."
+        ),
         Setting(
             "HTTP_TLS_KEY", \.http.tlsKey, SettingType.path.emptyIsNone(),
             "PEM file with the private key of HTTP_TLS_CERTIFICATE. Reserved, as that is."),
