@@ -78,7 +78,8 @@ import Testing
                 }
             }
             // Not a wait for something: the moment of the kill is random.
-            try await Task.sleep(for: .milliseconds(Int.random(in: cycle % 5 == 4 ? 5...100 : 100...700, using: &random)))
+            let range = cycle % 5 == 4 ? 5...100 : 100...700
+            try await Task.sleep(for: .milliseconds(Int.random(in: range, using: &random)))
             try await service.kill()
         }
         try await comeback?.value

@@ -22,7 +22,8 @@ import Testing
             let viaHTTP = Self.hardPayloads
             let viaKafka = Self.hardPayloads.map { "{\"via\":\"kafka\"," + $0.dropFirst() }
                 .map { $0.replacingOccurrences(of: ",}", with: "}") }
-            try scene.cluster.produce(viaKafka.map { .init(Array($0.utf8), key: Array("key\"\\\n🙂".utf8)) }, to: "events")
+            let key = Array("key\"\\\n🙂".utf8)
+            try scene.cluster.produce(viaKafka.map { .init(Array($0.utf8), key: key) }, to: "events")
             try await scene.service.start()
             try await scene.post(viaHTTP)
             try await scene.awaitCommit(of: Int64(viaKafka.count), "events")
@@ -129,7 +130,9 @@ import Testing
         let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
             .filter { $0.pathExtension == "ndjson" }
         try #require(!files.isEmpty, "no .ndjson file in \(folder.path)")
-        let events = try files.flatMap { try String(contentsOf: $0, encoding: .utf8).split(separator: "\n").map(String.init) }
+        let events = try files.flatMap { file in
+            try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map(String.init)
+        }
         for engine in ClickHouseServer.installedEngines {
             try await Scene.run(engine, topics: ["events": 1]) { scene in
                 try scene.cluster.produce(events.map { .init($0) }, to: "events")

@@ -47,7 +47,9 @@ struct Scene {
         _ engine: ClickHouseServer.Engine = .chdb, topics: [String: Int32] = [:],
         environment: [String: String] = [:], _ body: (Scene) async throws -> Void
     ) async throws {
-        try await run(engine, topics: topics, environment: environment, through: nil) { scene, _ in try await body(scene) }
+        try await run(engine, topics: topics, environment: environment, through: nil) { scene, _ in
+            try await body(scene)
+        }
     }
 
     private static func kafkaSettings(_ mock: KafkaMock, _ topics: [String]) -> [String: String] {

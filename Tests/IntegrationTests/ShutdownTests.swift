@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized) struct ShutdownTests {
     @Test func underLoadEverythingAcknowledgedIsFlushedAndCommitted() async throws {
         // Many small batches, so that draining takes long enough to be looked at.
-        let settings = ["BATCH_MAX_ROWS": "50", "INSERT_PARALLELISM": "1"]
+        let settings = ["BATCH_MAX_ROWS": "200", "INSERT_PARALLELISM": "1", "SHUTDOWN_TIMEOUT": "120s"]
         try await Scene.run(topics: ["events": 1], environment: settings) { scene in
             scene.clickHouse.kill()
             try scene.cluster.produce(numbered(0..<1_000, "k").map { .init($0) }, to: "events")
@@ -27,7 +27,7 @@ import Testing
             }
             #expect(try connection.request("GET", "/livez").status == 200)
             #expect(process.exit == nil)
-            let exit = try await process.ended(within: .seconds(30))
+            let exit = try await process.ended(within: .seconds(120))
             #expect(exit == .code(0))
             load.stop()
             let acknowledged = load.acknowledged

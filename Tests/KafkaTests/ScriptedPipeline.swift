@@ -153,6 +153,8 @@ final class ScriptedIntake: EventIntake {
 final class ScriptedLedger: PartitionLedger {
     enum Call: Equatable {
         case assigned(TopicPartition, committed: Int64?)
+        /// `committable` named this offset for the first time.
+        case offered(TopicPartition, Int64)
         case revoked(TopicPartition)
         case committed(TopicPartition, Int64)
     }
@@ -182,7 +184,11 @@ final class ScriptedLedger: PartitionLedger {
         state.withLock { state in
             state.askedAt = .now
             state.askCount += 1
-            return state.flushed.filter { state.committed[$0.key] != $0.value }
+            let offsets = state.flushed.filter { state.committed[$0.key] != $0.value }
+            for (partition, offset) in offsets where !state.calls.contains(.offered(partition, offset)) {
+                state.calls.append(.offered(partition, offset))
+            }
+            return offsets
         }
     }
 
@@ -283,7 +289,7 @@ struct DeadlinePassed: Error, CustomStringConvertible {
 
 /// Waits until `condition` holds.
 func wait(
-    for what: String, seconds: Int = 25, until condition: () async throws -> Bool
+    for what: String, seconds: Int = 60, until condition: () async throws -> Bool
 ) async throws {
     let deadline = ContinuousClock.now + .seconds(seconds)
     while try await !condition() {

@@ -68,7 +68,8 @@ public final class ServiceProcess: Sendable {
         // Not joined: it ends with the process.
         _ = DedicatedThread(name: "service-process") {
             do {
-                let (process, output) = try Self.spawn(["setpriv", "--pdeathsig", "KILL", executable] + arguments, variables)
+                let command = ["setpriv", "--pdeathsig", "KILL", executable] + arguments
+                let (process, output) = try Self.spawn(command, variables)
                 shared.state.withLock { $0.process = process }
                 started.signal()
                 Self.follow(process, output, shared)
@@ -145,7 +146,9 @@ public final class ServiceProcess: Sendable {
         }
     }
 
-    private func wait<Value>(_ what: String, within limit: Duration, _ look: () throws -> Value?) async throws -> Value {
+    private func wait<Value>(
+        _ what: String, within limit: Duration, _ look: () throws -> Value?
+    ) async throws -> Value {
         let deadline = ContinuousClock.now + limit
         while true {
             if let value = try look() { return value }
