@@ -34,6 +34,7 @@ public final class Journal: EventIntake, Sendable {
     private let tables: Tables
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
+    private let refusalLoggedAt = Atomic<UInt64>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
     let assignedPartitions = Mutex<Set<TopicPartition>>([])
     private let thread = Mutex<DedicatedThread?>(nil)
@@ -156,7 +157,19 @@ public final class Journal: EventIntake, Sendable {
     }
 
     private func publish(_ state: JournalState, _ refusal: IntakeError?) {
-        current.withLock { $0 = (state, refusal) }
+        let before = current.withLock { current in
+            defer { current = (state, refusal) }
+            return current
+        }
+        if let failure = state.failure, before.state.failure == nil {
+            logger.critical("the journal can't go on", metadata: ["error": "\(failure)"])
+        } else if let refusal, before.refusal == nil {
+            // A full journal that drains changes between the two many times a second.
+            let now = MonotonicClock.now
+            guard now >= refusalLoggedAt.load(ordering: .relaxed) + 10_000_000_000 else { return }
+            refusalLoggedAt.store(now, ordering: .relaxed)
+            logger.error("the journal refuses events", metadata: ["reason": "\(refusal)"])
+        }
     }
 
     // MARK: Reading

@@ -133,19 +133,6 @@ extension Transaction where Self: ~Copyable {
         try check(mdb_stat(handle, table.handle, &stat), "stat")
         return stat.ms_entries
     }
-
-    /// Pages that were freed and can be used again. Reads LMDB's list of them: a record for each past transaction.
-    func freePageCount() throws(LMDBError) -> Int {
-        let cursor = try cursor(Table(handle: 0))
-        var count = 0
-        var found = try cursor.first()
-        while let record = found {
-            // A record is a list whose first word is its length (mdb.c, "IDL").
-            count += record.value.loadUnaligned(as: Int.self)
-            found = try cursor.next()
-        }
-        return count
-    }
 }
 
 /// A read transaction: a view of the last commit before it began.
