@@ -235,9 +235,10 @@ final class JournalWriter {
             refusal = nil
         }
         publish(state, refusal)
+        // Before the completions: who hears of a completed command may rely on its news having been told.
+        if draft.isChanged { observer(draft.news) }
         for (_, completion) in group.commands { completion(.success(())) }
         for ((submission, _), receipt) in zip(group.submissions, receipts) { submission.completion(.success(receipt)) }
-        if draft.isChanged { observer(draft.news) }
     }
 
     /// The state as it will be if the transaction commits, and which records of it changed.
