@@ -181,7 +181,7 @@ import Testing
         #expect(fixture.journal.snapshot.refusal == nil)
     }
 
-    /// Guarantee 3: nothing of a refused submission is kept, nothing of an accepted one is lost.
+    /// A damaged entry is never delivered, and never silently skipped.
     @Test func flippedByteIsFoundByTheChecksum() async throws {
         let fixture = try JournalFixture()
         try await fixture.append(["{\"marker\":\"before-4711\"}"])
