@@ -18,6 +18,8 @@ final class BatchBody {
     /// The body can't be had: the journal failed, or delivered something else than the batch.
     struct Unreadable: Error {
         let message: String
+        /// The entry to set aside, if it is one entry that is the matter.
+        var damaged: DamagedEntry?
     }
 
     private static let pieceBytes = 384 << 10
@@ -125,7 +127,8 @@ final class BatchBody {
                 available = readerEnded ? encoder.count : lastBrace() ?? 0
             }
         } catch {
-            throw Unreadable(message: "reading a batch from the journal failed: \(error)")
+            throw Unreadable(
+                message: "reading a batch from the journal failed: \(error)", damaged: error as? DamagedEntry)
         }
         // Checked while the last brace is still held back. More rows or fewer under the batch's token would be lost.
         guard rows <= expectedRows && (!readerEnded || rows == expectedRows) else {

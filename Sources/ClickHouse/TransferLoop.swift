@@ -203,7 +203,8 @@ final class TransferLoop {
     private func finishInsert(_ insert: PendingInsert, _ transfer: Transfer, _ result: CURLcode) {
         let index = transfer.endpoint
         if let unreadable = transfer.unreadable {
-            insert.complete(.unreadable(ServerAnswer.bounded(unreadable.message)))
+            insert.complete(
+                unreadable.damaged.map { .damaged($0) } ?? .unreadable(ServerAnswer.bounded(unreadable.message)))
             return
         }
         let answer = transfer.answer

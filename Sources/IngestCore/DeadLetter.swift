@@ -84,3 +84,112 @@ public struct DeadLetter: Sendable, Equatable {
         self.payload = payload
     }
 }
+
+/// Which dead letters are meant. Every member that is set must fit.
+public struct DeadLetterFilter: Sendable, Equatable {
+    /// The stream's name: its table.
+    public var stream: String?
+    /// `row_data`, `invalid_json` and so on.
+    public var kind: String?
+    /// Given up at or after this time, milliseconds since 1970 UTC.
+    public var since: Int64?
+    /// Given up before this time, milliseconds since 1970 UTC.
+    public var until: Int64?
+
+    /// Collects the parts; without any it fits all.
+    public init(stream: String? = nil, kind: String? = nil, since: Int64? = nil, until: Int64? = nil) {
+        self.stream = stream
+        self.kind = kind
+        self.since = since
+        self.until = until
+    }
+}
+
+/// Dead letters that something is to be done with.
+public enum DeadLetterSelection: Sendable, Equatable {
+    /// The one with this number.
+    case one(UInt64)
+    /// All that fit.
+    case matching(DeadLetterFilter)
+}
+
+/// What an operation on dead letters did.
+public struct DeadLetterChange: Sendable, Equatable {
+    /// Letters that were sent again or deleted.
+    public var changed: Int
+    /// Letters that fit but can't be sent again, because they are no valid events; they are kept.
+    public var notRetryable: Int
+
+    /// Collects the parts.
+    public init(changed: Int = 0, notRetryable: Int = 0) {
+        self.changed = changed
+        self.notRetryable = notRetryable
+    }
+}
+
+/// A dead letter in the journal's store.
+public struct StoredDeadLetter: Sendable, Equatable {
+    /// Its number; never reused. The API calls it `id`.
+    public let number: UInt64
+    /// The event's number in its stream; `nil` if a source refused it, so that it never had one. Only an event that
+    /// had one is valid, and can be sent again.
+    public let sequence: UInt64?
+    /// Whether it was sent again and only waits for the DLQ topic.
+    public let isRetried: Bool
+    /// Whether the DLQ topic has not acknowledged it yet. Always false where forwarding is off.
+    public let awaitsForwarding: Bool
+    /// What it is.
+    public let letter: DeadLetter
+
+    /// Collects the parts.
+    public init(number: UInt64, sequence: UInt64?, isRetried: Bool, awaitsForwarding: Bool, letter: DeadLetter) {
+        self.number = number
+        self.sequence = sequence
+        self.isRetried = isRetried
+        self.awaitsForwarding = awaitsForwarding
+        self.letter = letter
+    }
+}
+
+/// A dead letter on its way to the DLQ topic.
+public struct DeadLetterMessage: Sendable {
+    /// The letter's number in the store.
+    public let number: UInt64
+    /// The message's key: the event's id.
+    public let key: [UInt8]
+    /// The message's value: a JSON object.
+    public let value: [UInt8]
+
+    /// Collects the parts.
+    public init(number: UInt64, key: [UInt8], value: [UInt8]) {
+        self.number = number
+        self.key = key
+        self.value = value
+    }
+}
+
+/// Why the DLQ topic did not take a message.
+public struct DeadLetterFailure: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The client's or broker's words.
+    public let description: String
+    /// Whether this message alone is the matter (it is too large for the topic), so that others may pass it.
+    public let isMessageAtFault: Bool
+
+    /// Collects the parts.
+    public init(_ description: String, isMessageAtFault: Bool) {
+        self.description = description
+        self.isMessageAtFault = isMessageAtFault
+    }
+}
+
+/// Where dead letters are forwarded to. Implemented by the Kafka module. Callable from any thread.
+public protocol DeadLetterDestination: Sendable {
+    /// Sends a message and returns at once.
+    /// - Parameter completion: called exactly once, on the destination's thread, with success only after the topic has
+    ///   acknowledged the message (all replicas in sync); must not block.
+    func send(
+        _ message: DeadLetterMessage, completion: @escaping @Sendable (Result<Void, DeadLetterFailure>) -> Void)
+
+    /// How the destination is doing.
+    var health: ComponentHealth { get }
+}

@@ -28,11 +28,31 @@ public struct EventRun {
     }
 }
 
+/// Events that are in the journal no more as they were written: their entry does not match its checksum, is malformed,
+/// or is not there. Found before any of them was handed out.
+public struct DamagedEntry: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The entry's events, by the keys around it: its own header may be what is damaged.
+    public let sequences: Range<UInt64>
+    /// What is wrong with it.
+    public let reason: String
+
+    /// Collects the parts.
+    public init(sequences: Range<UInt64>, reason: String) {
+        self.sequences = sequences
+        self.reason = reason
+    }
+
+    /// Sequences and reason, for logs.
+    public var description: String {
+        "the entry with sequences \(sequences.lowerBound) to \(sequences.upperBound - 1) is damaged: \(reason)"
+    }
+}
+
 /// Reads the events of one batch in order, from the first, once. Used by one thread at a time.
 public protocol EventReader: AnyObject {
     /// Passes the next run to `body`, which takes as many events as it has room for.
     /// - Returns: false when no events are left (`body` was not called).
-    /// - Throws: what the journal throws when an entry is damaged; or what `body` throws.
+    /// - Throws: `DamagedEntry`; another error where the journal can't be read at all; or what `body` throws.
     func read(_ body: (inout EventRun) throws -> Void) throws -> Bool
 }
 
@@ -68,7 +88,9 @@ public enum InsertOutcome: Sendable {
     case inserted
     /// The server has it, has refused it, or we can't know; `class` says how to go on.
     case failed(InsertFailure)
-    /// The journal could not deliver the events (a damaged entry); nothing was inserted.
+    /// An entry of the batch is damaged; nothing was inserted.
+    case damaged(DamagedEntry)
+    /// The journal could not deliver the events for another reason; nothing was inserted.
     case unreadable(String)
 }
 

@@ -123,10 +123,12 @@ public struct EntryView {
                 partition: bytes.loadLittleEndian(40, as: Int32.self), offsets: lower..<upper
             )
         }
+        let firstSequence = bytes.loadLittleEndian(16, as: UInt64.self)
+        guard firstSequence <= .max - UInt64(count) else { throw MalformedEntry("sequences out of range") }
         self.bytes = bytes
         self.source = source
         self.eventCount = count
-        self.firstSequence = bytes.loadLittleEndian(16)
+        self.firstSequence = firstSequence
         self.receivedAt = bytes.loadLittleEndian(24)
         self.recordsOffset = records
     }
@@ -169,6 +171,14 @@ public struct EventCursor {
         offset = entry.recordsOffset
         nextSequence = entry.firstSequence
         endSequence = entry.sequences.upperBound
+    }
+
+    /// Walks one record that stands alone, outside of an entry.
+    package init(record: UnsafeRawBufferPointer, sequence: UInt64) {
+        bytes = record
+        offset = 0
+        nextSequence = sequence
+        endSequence = sequence + 1
     }
 
     /// Goes on at a place that an earlier cursor over the same entry reached.

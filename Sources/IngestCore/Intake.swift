@@ -32,9 +32,14 @@ public struct Submission: Sendable {
 public struct Receipt: Sendable, Equatable {
     /// The sequences given to the events; empty if there were none.
     public let sequences: Range<UInt64>
+    /// The numbers given to the dead letters, in their order.
+    public let deadLetters: Range<UInt64>
 
-    /// Wraps the sequences.
-    public init(sequences: Range<UInt64>) { self.sequences = sequences }
+    /// Collects the parts.
+    public init(sequences: Range<UInt64>, deadLetters: Range<UInt64> = 0..<0) {
+        self.sequences = sequences
+        self.deadLetters = deadLetters
+    }
 }
 
 /// Why events were refused. Nothing of the submission was kept; the source still has it.

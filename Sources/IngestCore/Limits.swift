@@ -17,6 +17,9 @@ public enum Limits {
     public static let transactionBytes = 16 << 20
     /// Bad events that a rejected request names one by one.
     public static let reportedProblems = 20
+    /// Bad events of one request that can become dead letters. Each costs about a KiB beside its payload, and a body of
+    /// 32 MiB has room for 16 million.
+    public static let requestDeadLetters = 10_000
     /// Bytes kept of an error message that came from a server.
     public static let errorMessageBytes = 4_096
 }

@@ -35,7 +35,24 @@ public struct InsertionReport: Sendable, Equatable {
     }
 }
 
-/// What the HTTP side asks of the rest of the service.
+/// An operation that could not be done; nothing was changed.
+public enum OperationFailure: Error, Sendable, Equatable, CustomStringConvertible {
+    /// What it names does not exist.
+    case notFound(String)
+    /// It can't be done to this, ever.
+    case impossible(String)
+    /// It can't be done now.
+    case unavailable(String)
+
+    /// Why, and what to do.
+    public var description: String {
+        switch self {
+        case .notFound(let reason), .impossible(let reason), .unavailable(let reason): reason
+        }
+    }
+}
+
+/// What the HTTP side asks of the rest of the service. Callable from any thread.
 public protocol ServiceOperations: Sendable {
     /// Waits until the events are in ClickHouse or dead letters.
     /// - Returns: `nil` when `timeout` passed first, or the service began to stop; the events stay accepted.
@@ -52,4 +69,23 @@ public protocol ServiceOperations: Sendable {
 
     /// The metrics in Prometheus text format 0.0.4.
     func metricsText() -> [UInt8]
+
+    /// The dead letters with numbers above `after` that match, in order of their numbers, as a JSON document:
+    /// `{"dead_letters":[...],"next_after":N}`; `next_after` only if there may be more. Each letter has the members of
+    /// a DLQ message without the payload, and `id` (its number) and `state`.
+    func deadLettersDocument(
+        _ filter: DeadLetterFilter, after: UInt64, limit: Int
+    ) async throws(OperationFailure) -> [UInt8]
+
+    /// One dead letter with its payload, as a JSON document.
+    func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8]
+
+    /// Sends dead letters again: each event is appended to its stream as it was, under its own id.
+    func retryDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange
+
+    /// Deletes dead letters for good.
+    func discardDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange
+
+    /// Tries a stream that is held or in a pause again now; `nil` means all streams.
+    func retryStream(_ name: String?) throws(OperationFailure)
 }
