@@ -91,7 +91,9 @@ struct EntryPacker {
         return written
     }
 
-    private static func write(
+    /// Writes an entry behind the stream's last.
+    /// - Returns: its length.
+    static func write(
         _ pieces: some Collection<UnsafeRawBufferPointer>, origin: EventOrigin, eventCount: Int,
         firstSequence: UInt64, receivedAt: Int64, stream: StreamID, tables: Tables,
         in transaction: borrowing WriteTransaction

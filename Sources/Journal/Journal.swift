@@ -19,6 +19,13 @@ public final class Journal: EventIntake, Sendable {
         public var fileBytes: Int
         /// Dead letters in the store.
         public var deadLetterCount: Int
+        /// Bytes of the file that they take.
+        public var deadLetterBytes: Int
+        /// Dead letters that the DLQ topic has not got; 0 where forwarding is off.
+        public var unforwardedCount: Int
+        /// Whether there is no room for the dead letters that were to be stored last: their stream is held, or their
+        /// source waits with them. Never true after opening, before that has happened again.
+        public var deadLettersFull: Bool
         /// Why events are refused at present.
         public var refusal: IntakeError?
         /// Why the journal can't go on: the process must be restarted. Nothing acknowledged is lost.
@@ -30,13 +37,14 @@ public final class Journal: EventIntake, Sendable {
     public let identity: String
 
     private let configuration: JournalConfiguration
-    private let environment: Environment
-    private let tables: Tables
+    let environment: Environment
+    let tables: Tables
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
     private let refusalLoggedAt = Atomic<UInt64>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
     let assignedPartitions = Mutex<Set<TopicPartition>>([])
+    private let openedHolds: Mutex<CommitHolds>
     private let thread = Mutex<DedicatedThread?>(nil)
     private let directory: JournalDirectory
     private let logger: Logger
@@ -47,7 +55,7 @@ public final class Journal: EventIntake, Sendable {
         try withJournalErrors(configuration.path) { try openUnchecked(configuration, logger) }
     }
 
-    private static func withJournalErrors<Result>(
+    static func withJournalErrors<Result>(
         _ path: String, _ body: () throws -> Result
     ) throws(JournalError) -> Result {
         do {
@@ -65,18 +73,15 @@ public final class Journal: EventIntake, Sendable {
 
     private static func openUnchecked(_ configuration: JournalConfiguration, _ logger: Logger) throws -> Journal {
         let directory = try JournalDirectory(exclusive: configuration.path)
-        let environment = try Environment(
-            directory: configuration.path, mapSize: configuration.mapSize,
-            tableCount: JournalFormat.tableNames.count, readOnly: false)
-        try directory.sync()
+        let environment = try JournalOpening.environment(directory, configuration, logger)
         try environment.clearDeadReaders()
-        let (tables, identity, state) = try JournalOpening.prepare(environment, configuration)
-        return Journal(configuration, directory, environment, tables, identity, state, logger)
+        let (tables, identity, state, holds) = try JournalOpening.prepare(environment, configuration)
+        return Journal(configuration, directory, environment, tables, identity, state, holds, logger)
     }
 
     private init(
         _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
-        _ tables: Tables, _ identity: String, _ state: JournalState, _ logger: Logger
+        _ tables: Tables, _ identity: String, _ state: JournalState, _ holds: CommitHolds, _ logger: Logger
     ) {
         self.configuration = configuration
         self.directory = directory
@@ -84,6 +89,7 @@ public final class Journal: EventIntake, Sendable {
         self.tables = tables
         self.identity = identity
         self.logger = logger
+        openedHolds = Mutex(holds)
         current = Mutex((state, nil))
     }
 
@@ -93,7 +99,13 @@ public final class Journal: EventIntake, Sendable {
         let started = DedicatedThread(name: "journal-writer") { [self] in
             JournalWriter(
                 environment: environment, tables: tables, configuration: configuration,
-                state: current.withLock { $0.state }, mailbox: mailbox,
+                state: current.withLock { $0.state },
+                holds: openedHolds.withLock { holds in
+                    // Moved, so that the writer's changes never copy it.
+                    defer { holds = CommitHolds() }
+                    return holds
+                },
+                mailbox: mailbox,
                 publish: { state, refusal in self.publish(state, refusal) },
                 observer: observer,
                 wasTaken: { bytes in self.queuedBytes.subtract(bytes, ordering: .relaxed) }
@@ -112,7 +124,7 @@ public final class Journal: EventIntake, Sendable {
 
     /// Puts the submission into the writer's queue, or refuses it at once if too much waits there already.
     public func submit(_ submission: Submission) {
-        let bytes = submission.events.byteCount
+        let bytes = submission.byteCount
         let queued = queuedBytes.add(bytes, ordering: .relaxed).newValue
         // One submission is always taken, however large.
         guard queued <= Limits.queuedBytes || queued == bytes else {
@@ -121,7 +133,7 @@ public final class Journal: EventIntake, Sendable {
         }
         do {
             let letters = try submission.deadLetters.map {
-                try DeadLetterRecord($0).encoded(stream: submission.stream)
+                try NewDeadLetter($0, stream: submission.stream, receivedAt: submission.receivedAt)
             }
             guard !mailbox.send(.submission(submission, deadLetters: letters)) else { return }
             queuedBytes.subtract(bytes, ordering: .relaxed)
@@ -137,20 +149,47 @@ public final class Journal: EventIntake, Sendable {
         _ sequences: Range<UInt64>, in stream: StreamID,
         completion: @escaping @Sendable (Result<Void, JournalError>) -> Void
     ) {
-        send(.seal(stream, sequences), completion)
+        send(.seal(stream, sequences)) { completion($0.map { _ in }) }
     }
 
-    /// Moves a stream's flushed position: everything before it is in ClickHouse or is a dead letter.
-    /// - Parameter partitions: from the plans of the batches that were flushed.
+    /// Replaces a sealed batch by parts of it, which are batches with boundaries of their own from then on.
+    /// - Parameters:
+    ///   - sequences: the batch; it must be sealed, and not flushed.
+    ///   - parts: in order, none of them empty, without gaps, from the batch's first event to its last.
+    public func reseal(
+        _ sequences: Range<UInt64>, as parts: [Range<UInt64>], in stream: StreamID,
+        completion: @escaping @Sendable (Result<Void, JournalError>) -> Void
+    ) {
+        var end = sequences.lowerBound
+        for part in parts {
+            precondition(part.lowerBound == end && !part.isEmpty, "parts of a batch do not meet")
+            end = part.upperBound
+        }
+        precondition(end == sequences.upperBound, "parts do not cover their batch")
+        send(.reseal(stream, sequences, parts: parts)) { completion($0.map { _ in }) }
+    }
+
+    /// Moves a stream's flushed position: everything before it is in ClickHouse or is a dead letter. What is not in
+    /// ClickHouse becomes one in the same transaction.
+    /// - Parameters:
+    ///   - partitions: from the plans of the batches that were flushed.
+    ///   - rejected: events before `position` that ClickHouse does not take.
+    ///   - damaged: entries before `position` that can't be sent; each becomes a dead letter as a whole, also where only
+    ///     a part of it is advanced over.
+    ///   - completion: gets `JournalError.deadLettersFull` if there is no room for the letters; then nothing was
+    ///     changed, and the same advance is to be tried again later.
     public func advance(
         _ stream: StreamID, to position: UInt64,
         partitions: [TopicPartition: (entryEnd: UInt64, offset: Int64)],
+        rejected: [RejectedEvent] = [], damaged: [DamagedEntry] = [],
         completion: @escaping @Sendable (Result<Void, JournalError>) -> Void
     ) {
-        send(.advance(stream, position: position, partitions: partitions), completion)
+        let advance = Command.Advance(
+            stream: stream, position: position, partitions: partitions, rejected: rejected, damaged: damaged)
+        send(.advance(advance)) { completion($0.map { _ in }) }
     }
 
-    func send(_ command: Command, _ completion: @escaping @Sendable (Result<Void, JournalError>) -> Void) {
+    func send(_ command: Command, _ completion: @escaping CommandCompletion) {
         if !mailbox.send(.command(command, completion: completion)) {
             completion(.failure(.closed("the service is shutting down")))
         }
@@ -183,12 +222,7 @@ public final class Journal: EventIntake, Sendable {
     /// Looks into a journal that another process may have open; changes nothing.
     /// - Throws: `JournalError`.
     public static func inspect(path: String) throws(JournalError) -> Snapshot {
-        guard JournalDirectory.hasData(path) else { throw .missing(path: path) }
-        return try withJournalErrors(path) {
-            let environment = try Environment(
-                directory: path, mapSize: nil, tableCount: JournalFormat.tableNames.count, readOnly: true)
-            return Snapshot(try JournalOpening.inspect(environment, path: path), nil, environment)
-        }
+        try JournalInspection(path: path).snapshot()
     }
 
     /// What is known of one Kafka partition.
@@ -222,8 +256,11 @@ public final class Journal: EventIntake, Sendable {
     }
 
     /// Plans a batch from `start` on, of at most `maxRows` events and about `maxBytes` bytes (a single larger event
-    /// is a batch of its own). Reads headers only. `end`, if given, is where it must end at the latest.
-    /// - Returns: `nil` if the stream has no event at `start`.
+    /// is a batch of its own). Reads headers only. `end`, if given, is where it must end at the latest. It ends before
+    /// a damaged or missing entry, and then is full.
+    /// - Returns: `nil` if the stream has no event from `start` on.
+    /// - Throws: `DamagedEntry` if the entry at `start` is damaged or missing, with what is lost from there on; another
+    ///   error if the journal can't be read at all.
     public func plan(
         _ stream: StreamID, from start: UInt64, to end: UInt64? = nil, maxRows: Int, maxBytes: Int
     ) throws -> BatchPlan? {
@@ -240,16 +277,26 @@ public final class Journal: EventIntake, Sendable {
         try environment.read { try body($0, tables) }
     }
 
+    /// Whether commits to Kafka wait for the DLQ topic.
+    var forwardsDeadLetters: Bool { configuration.forwardsDeadLetters }
+
+    /// Number that the next dead letter gets.
+    var nextDeadLetter: UInt64 { current.withLock { $0.state.nextDeadLetter } }
+
+    /// The folder.
+    var path: String { configuration.path }
+
     /// LMDB's flags of the open environment.
     var durabilityFlags: UInt32 { environment.flags }
 }
 
 extension Journal.Snapshot {
-    fileprivate init(_ state: JournalState, _ refusal: IntakeError?, _ environment: Environment) {
+    init(_ state: JournalState, _ refusal: IntakeError?, _ environment: Environment) {
         let pages = environment.pages
         self.init(
             streams: state.streams, partitions: state.partitions, storedBytes: state.storedBytes,
-            fileBytes: pages.size * pages.count, deadLetterCount: state.deadLetterCount, refusal: refusal,
-            failure: state.failure)
+            fileBytes: pages.size * pages.count, deadLetterCount: state.deadLetterCount,
+            deadLetterBytes: state.deadLetterBytes, unforwardedCount: state.unforwardedCount,
+            deadLettersFull: state.missingDeadLetterBytes > 0, refusal: refusal, failure: state.failure)
     }
 }

@@ -13,7 +13,9 @@ final class JournalDirectory: Sendable {
         try Self.makeFolders(path)
         let lockPath = path + "/ingestd.lock"
         let descriptor = Glibc.open(lockPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else { throw .io("can't open \(lockPath): \(Self.errnoText)") }
+        guard descriptor >= 0 else {
+            throw .io("can't open \(lockPath): \(Self.errnoText). \(Self.accessHelp(path))")
+        }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             let holder = Self.content(of: descriptor)
             close(descriptor)
@@ -44,6 +46,35 @@ final class JournalDirectory: Sendable {
         }
     }
 
+    /// Removes files that a crash left in the making.
+    func removeLeftovers() throws(JournalError) {
+        for name in [JournalFile.newName, JournalFile.copyName] { try remove(name) }
+    }
+
+    /// Removes a file of the folder, if it is there.
+    func remove(_ name: String) throws(JournalError) {
+        guard unlink(path + "/" + name) == 0 || errno == ENOENT else {
+            throw .io("can't remove \(path)/\(name): \(Self.errnoText)")
+        }
+    }
+
+    /// Puts the finished file `name` in the place of `data.mdb`, which nobody may have open. Either of the two is there
+    /// at every moment, and the new one when this returns, whatever happens to the machine.
+    func replaceData(by name: String) throws(JournalError) {
+        // The lock file belongs to the file that it was made for: a reader of the old one that still has it open would
+        // make LMDB take the new file's commits for the old one's.
+        try remove("lock.mdb")
+        guard rename(path + "/" + name, path + "/" + JournalFile.name) == 0 else {
+            throw .io("can't rename \(path)/\(name): \(Self.errnoText)")
+        }
+        try sync()
+    }
+
+    /// What helps when the folder can't be used for lack of permission.
+    static func accessHelp(_ path: String) -> String {
+        "The user that runs ingestd (id \(geteuid())) must own it: chown -R \(geteuid()) \(path)"
+    }
+
     /// Whether the folder holds LMDB's file already.
     static func hasData(_ path: String) -> Bool { access(path + "/data.mdb", F_OK) == 0 }
 
@@ -59,7 +90,7 @@ final class JournalDirectory: Sendable {
         for part in path.split(separator: "/") {
             prefix += "/" + part
             guard mkdir(prefix, 0o750) == 0 || errno == EEXIST else {
-                throw .io("can't make the folder \(prefix): \(errnoText)")
+                throw .io("can't make the folder \(prefix): \(errnoText). \(accessHelp(path))")
             }
         }
     }
@@ -72,4 +103,32 @@ final class JournalDirectory: Sendable {
     }
 
     private static var errnoText: String { String(cString: strerror(errno)) }
+}
+
+/// Keeps the file in its place while it is read by a process that does not hold `ingestd.lock`: whoever replaces it asks
+/// for the same lock alone. The lock is `flock` on the folder itself, so that reading needs no right to write.
+final class JournalReadLock: Sendable {
+    private let descriptor: CInt
+
+    /// Waits while the file is being replaced, which is seldom and short.
+    init(shared path: String) throws(JournalError) {
+        descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw .io("can't open \(path): \(String(cString: strerror(errno))). \(JournalDirectory.accessHelp(path))")
+        }
+        while flock(descriptor, LOCK_SH) != 0 {
+            guard errno == EINTR else { throw .io("can't lock \(path): \(String(cString: strerror(errno)))") }
+        }
+    }
+
+    /// For replacing the file; `nil` while another process reads it.
+    init?(exclusive directory: JournalDirectory) {
+        descriptor = open(directory.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            if descriptor >= 0 { close(descriptor) }
+            return nil
+        }
+    }
+
+    deinit { close(descriptor) }
 }

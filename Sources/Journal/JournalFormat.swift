@@ -4,11 +4,14 @@ public import IngestCore
 // The journal's tables. `docs/journal-format.md` is the same for readers without this source; keep them together.
 //
 //     meta         "format" -> "ingestd-journal", 0, u32 version      "id" -> 16 random bytes
+//                  "next-dead-letter" -> u64 LE number of the next dead letter; missing before the first
 //     streams      u32 BE stream                    -> StreamRecord
 //     entries      u32 BE stream, u64 BE sequence   -> entry (IngestCore/EntryFormat.swift)
 //     seals        u32 BE stream, u64 BE sequence   -> u64 LE end of the batch that starts there (exclusive)
 //     partitions   topic, 0, i32 BE partition       -> PartitionCheckpoint
 //     dead_letters u64 BE number                    -> DeadLetterRecord
+//     forwarding   u64 BE number                    -> i32 LE partition, i64 LE offset, topic (UTF-8); -1, -1 and no topic
+//                                                      where no commit waits: dead letters that the DLQ topic lacks
 //
 // Keys are big-endian so that LMDB's byte order is numeric order; values are little-endian.
 //
@@ -17,13 +20,15 @@ public import IngestCore
 //     the stream's next sequence.
 //   - trimmed <= position <= next sequence. Everything before `position` is in ClickHouse or is a dead letter.
 //   - Seals of a stream are disjoint, start at or behind its position, and lie within its entries.
+//   - Every number in `forwarding` is in `dead_letters`; those there are below `meta`'s next one.
 
 enum JournalFormat {
     static let version: UInt32 = 1
     static let marker: [UInt8] = Array("ingestd-journal".utf8) + [0]
-    static let tableNames = ["meta", "streams", "entries", "seals", "partitions", "dead_letters"]
+    static let tableNames = ["meta", "streams", "entries", "seals", "partitions", "dead_letters", "forwarding"]
     static let formatKey = BytesKey("format".utf8)
     static let identityKey = BytesKey("id".utf8)
+    static let nextDeadLetterKey = BytesKey("next-dead-letter".utf8)
     /// Sequence of a stream's first event ever.
     static let firstSequence: UInt64 = 1
 
@@ -43,10 +48,11 @@ struct Tables {
     let seals: Table
     let partitions: Table
     let deadLetters: Table
+    let forwarding: Table
 }
 
 /// A place in a stream, as key of the tables `entries` and `seals`.
-struct SequenceKey: Key {
+struct SequenceKey: Key, Equatable {
     let stream: StreamID
     let sequence: UInt64
 

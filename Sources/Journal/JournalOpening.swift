@@ -1,40 +1,79 @@
 import IngestCore
+import Logging
 
 /// What happens between opening the file and using it: the format is checked before anything is changed, missing
 /// tables are made, and the small tables are read. Entries are not.
 enum JournalOpening {
+    /// Opens the environment for writing: removes what a crash left in the making, makes a new file where there is none,
+    /// looks whether an existing one is whole, and compacts it where that is worthwhile.
+    static func environment(
+        _ directory: JournalDirectory, _ configuration: JournalConfiguration, _ logger: Logger
+    ) throws -> Environment {
+        try directory.removeLeftovers()
+        if let file = try JournalFile.examine(directory.path) {
+            try Compactor.runIfWorthwhile(directory, file, configuration, logger)
+        } else {
+            try make(directory, configuration)
+        }
+        let file = try JournalFile.examine(directory.path)
+        let environment = try Environment(
+            directory: directory.path, mapSize: configuration.mapSize, tableCount: JournalFormat.tableNames.count,
+            readOnly: false)
+        try directory.sync()
+        // LMDB finds the last commit by its lock file, which outlives the file that it was made for.
+        guard try environment.read({ $0.commitNumber }) == file?.commitNumber else {
+            throw JournalError.io(
+                "\(directory.path)/lock.mdb belongs to another \(JournalFile.name): stop what reads the journal (fuser "
+                    + "\(directory.path)/lock.mdb names it), then start again")
+        }
+        return environment
+    }
+
+    /// Makes a new journal under another name: `data.mdb` is there as a whole, or it is not there.
+    private static func make(_ directory: JournalDirectory, _ configuration: JournalConfiguration) throws {
+        do {
+            let environment = try Environment(
+                privateFile: directory.path + "/" + JournalFile.newName, mapSize: configuration.mapSize,
+                tableCount: JournalFormat.tableNames.count)
+            _ = try prepare(environment, configuration)
+        }
+        // LMDB has synced the file; not its name.
+        try directory.replaceData(by: JournalFile.newName)
+    }
+
     /// - Throws: `JournalError`, `LMDBError`, `MalformedEntry`.
     static func prepare(
         _ environment: Environment, _ configuration: JournalConfiguration
-    ) throws -> (Tables, identity: String, JournalState) {
-        // A file without tables is one whose making was interrupted.
-        let isNew = try environment.read { try $0.tableCount() == 0 }
+    ) throws -> (Tables, identity: String, JournalState, CommitHolds) {
+        // A file that never saw a commit is one whose making was interrupted.
+        let isNew = try environment.read { try $0.tableCount() == 0 && $0.commitNumber == 0 }
         if !isNew { try environment.read { try checkFormat($0, configuration.path) } }
         return try environment.write { transaction in
-            let names = JournalFormat.tableNames
-            let tables = Tables(
-                meta: try transaction.openTable(names[0]), streams: try transaction.openTable(names[1]),
-                entries: try transaction.openTable(names[2]), seals: try transaction.openTable(names[3]),
-                partitions: try transaction.openTable(names[4]), deadLetters: try transaction.openTable(names[5]))
+            let tables = try Tables(JournalFormat.tableNames.map { try transaction.openTable($0) })
             let identity = try identity(tables, isNew: isNew, in: transaction)
-            var state = try readState(tables, in: transaction)
+            var state = try readState(tables, pageSize: environment.pages.size, in: transaction)
             try addStreams(configuration.tables, to: &state, tables, in: transaction)
-            return (tables, identity, state)
+            // Where forwarding is off the table is left for when it is on again.
+            guard configuration.forwardsDeadLetters else {
+                state.unforwardedCount = 0
+                return (tables, identity, state, CommitHolds())
+            }
+            let holds = try readHolds(tables, in: transaction)
+            for partition in holds.partitions {
+                state.partitions[partition, default: PartitionCheckpoint()].hold(at: holds[partition])
+            }
+            return (tables, identity, state, holds)
         }
     }
 
-    /// Reads the state of a journal that another process may be writing.
-    static func inspect(_ environment: Environment, path: String) throws -> JournalState {
-        try environment.read { transaction in
-            try checkFormat(transaction, path)
-            let names = JournalFormat.tableNames
-            let tables = Tables(
-                meta: try transaction.existingTable(names[0]), streams: try transaction.existingTable(names[1]),
-                entries: try transaction.existingTable(names[2]), seals: try transaction.existingTable(names[3]),
-                partitions: try transaction.existingTable(names[4]),
-                deadLetters: try transaction.existingTable(names[5]))
-            return try readState(tables, in: transaction)
-        }
+    /// Opens the tables of a journal for reading, after a look at its format.
+    static func existingTables(_ environment: Environment, _ path: String) throws -> Tables {
+        try environment.read { try checkFormat($0, path) }
+        return try Tables(
+            zip(JournalFormat.tableNames, environment.openTables(JournalFormat.tableNames)).map { name, table in
+                guard let table else { throw JournalError.damaged("\(path): table \(name) is missing") }
+                return table
+            })
     }
 
     private static func checkFormat(_ transaction: borrowing ReadTransaction, _ path: String) throws {
@@ -60,6 +99,12 @@ enum JournalOpening {
             let identity = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
             try identity.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.identityKey, $0) }
         }
+        return try readIdentity(tables, in: transaction)
+    }
+
+    static func readIdentity<T: Transaction & ~Copyable>(
+        _ tables: Tables, in transaction: borrowing T
+    ) throws -> String {
         guard let identity = try transaction.get(tables.meta, JournalFormat.identityKey), identity.count == 16 else {
             throw JournalError.damaged("its identity is missing from table meta")
         }
@@ -67,30 +112,53 @@ enum JournalOpening {
         return String(identity.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
     }
 
-    private static func readState<T: Transaction & ~Copyable>(
-        _ tables: Tables, in transaction: borrowing T
+    static func readState<T: Transaction & ~Copyable>(
+        _ tables: Tables, pageSize: Int, in transaction: borrowing T
     ) throws -> JournalState {
-        var state = JournalState(streams: [:], partitions: [:], nextDeadLetter: 1, deadLetterCount: 0)
-        let streams = try transaction.cursor(tables.streams)
-        var found = try streams.first()
+        var state = JournalState()
+        state.streams = try readStreams(tables, in: transaction)
+        state.partitions = try readPartitions(tables, in: transaction)
+        if let number = try transaction.get(tables.meta, JournalFormat.nextDeadLetterKey) {
+            guard number.count == 8 else { throw MalformedEntry("number of the next dead letter is not 8 bytes long") }
+            state.nextDeadLetter = number.loadLittleEndian(0)
+        }
+        if let last = try transaction.cursor(tables.deadLetters).last() {
+            guard try NumberKey(last.key).number < state.nextDeadLetter else {
+                throw JournalError.damaged("a dead letter has a number that was not given yet")
+            }
+        }
+        state.deadLetterCount = try transaction.count(tables.deadLetters)
+        state.deadLetterBytes = try transaction.pageCount(tables.deadLetters) * pageSize
+        state.unforwardedCount = try transaction.count(tables.forwarding)
+        return state
+    }
+
+    static func readStreams<T: Transaction & ~Copyable>(
+        _ tables: Tables, in transaction: borrowing T
+    ) throws -> [StreamID: StreamState] {
+        var streams: [StreamID: StreamState] = [:]
+        let cursor = try transaction.cursor(tables.streams)
+        var found = try cursor.first()
         while let record = found {
             guard record.key.count == 4 else { throw MalformedEntry("stream key is not 4 bytes long") }
             let id = StreamID(rawValue: UInt32(bigEndian: record.key.loadUnaligned(as: UInt32.self)))
-            state.streams[id] = try StreamState(id: id, record: record.value)
-            found = try streams.next()
+            streams[id] = try StreamState(id: id, record: record.value)
+            found = try cursor.next()
         }
-        let partitions = try transaction.cursor(tables.partitions)
-        found = try partitions.first()
+        return streams
+    }
+
+    static func readPartitions<T: Transaction & ~Copyable>(
+        _ tables: Tables, in transaction: borrowing T
+    ) throws -> [TopicPartition: PartitionCheckpoint] {
+        var partitions: [TopicPartition: PartitionCheckpoint] = [:]
+        let cursor = try transaction.cursor(tables.partitions)
+        var found = try cursor.first()
         while let record = found {
-            state.partitions[try TopicPartition(key: record.key)] = try PartitionCheckpoint(record: record.value)
-            found = try partitions.next()
+            partitions[try TopicPartition(key: record.key)] = try PartitionCheckpoint(record: record.value)
+            found = try cursor.next()
         }
-        if let last = try transaction.cursor(tables.deadLetters).last() {
-            guard last.key.count == 8 else { throw MalformedEntry("dead letter key is not 8 bytes long") }
-            state.nextDeadLetter = UInt64(bigEndian: last.key.loadUnaligned(as: UInt64.self)) + 1
-        }
-        state.deadLetterCount = try transaction.count(tables.deadLetters)
-        return state
+        return partitions
     }
 
     private static func addStreams(
@@ -110,9 +178,11 @@ enum JournalOpening {
     }
 }
 
-extension ReadTransaction {
-    fileprivate func existingTable(_ name: String) throws -> Table {
-        guard let table = try openTable(name) else { throw JournalError.damaged("table \(name) is missing") }
-        return table
+extension Tables {
+    /// - Parameter tables: in the order of `JournalFormat.tableNames`.
+    fileprivate init(_ tables: [Table]) {
+        self.init(
+            meta: tables[0], streams: tables[1], entries: tables[2], seals: tables[3], partitions: tables[4],
+            deadLetters: tables[5], forwarding: tables[6])
     }
 }

@@ -1,4 +1,3 @@
-import CXXHash
 public import IngestCore
 
 /// A run of events that can go into one INSERT, as found in the journal.
@@ -36,48 +35,64 @@ public struct BatchPlan: Sendable, Equatable {
 extension Environment {
     /// Plans the next batch: the events from `start` on, to `end` or until one more entry would exceed a limit. Events
     /// of one entry are parted only where the entry alone exceeds it. Reads entries' headers, not the events.
+    /// - Parameter skipsTrimmed: begin behind what was trimmed, if `start` lies before.
+    /// - Throws: `DamagedEntry` if no sound entry holds `start`. A batch ends before an entry that is not sound.
     func plan(
-        _ tables: Tables, stream: StreamID, from start: UInt64, to end: UInt64?, maxRows: Int, maxBytes: Int
+        _ tables: Tables, stream: StreamID, from start: UInt64, to end: UInt64?, maxRows: Int, maxBytes: Int,
+        skipsTrimmed: Bool = false
     ) throws -> BatchPlan? {
         try read { transaction in
-            let cursor = try transaction.cursor(tables.entries)
-            guard var entry = try cursor.entry(containing: start, in: stream) else { return nil }
-            var plan = BatchPlan(
-                sequences: start..<start, byteCount: 0, isFull: false, receivedAt: entry.receivedAt, partitions: [:])
-            while true {
-                let sequences = entry.sequences.clamped(to: start..<(end ?? .max))
-                let bytes = entry.bytes.count - entry.recordsOffset
-                // Of an entry entered midway the bytes are taken in proportion: the limit is no exact figure.
-                let share = bytes * sequences.count / entry.eventCount
-                let fits =
-                    plan.sequences.count + sequences.count <= maxRows && plan.byteCount + share <= maxBytes
-                if !fits && !plan.sequences.isEmpty {
-                    plan.isFull = true
-                    break
+            guard let bounds = try transaction.bounds(of: stream, tables) else { return nil }
+            let start = skipsTrimmed ? max(start, bounds.trimmed) : start
+            let limit = min(end ?? .max, bounds.end)
+            guard start < limit else { return nil }
+            var scan = try EntryScan(transaction, tables, stream, from: start, end: bounds.end)
+            var plan = BatchPlan(sequences: start..<start, byteCount: 0, isFull: false, receivedAt: 0, partitions: [:])
+            do {
+                while plan.sequences.upperBound < limit, !plan.isFull {
+                    let (slot, entry) = try scan.header(at: plan.sequences.upperBound)
+                    if plan.sequences.isEmpty { plan.receivedAt = entry.receivedAt }
+                    try plan.add(entry, slot, to: limit, maxRows, maxBytes)
                 }
-                if !fits {
-                    try entry.take(into: &plan, from: start, to: sequences.upperBound, maxRows, maxBytes)
-                    break
-                }
-                plan.sequences = start..<sequences.upperBound
-                plan.byteCount += share
-                plan.noteEnd(of: entry)
-                if let end, sequences.upperBound >= end { break }
-                guard let next = try cursor.next(), try SequenceKey(next.key).stream == stream else { break }
-                entry = try EntryView(next.value)
-                guard entry.firstSequence == plan.sequences.upperBound else {
-                    throw JournalError.damaged(
-                        "\(stream) has no entry with sequence \(plan.sequences.upperBound) although later ones exist")
-                }
+            } catch let damage as DamagedEntry {
+                guard !plan.sequences.isEmpty else { throw damage.clamped(to: start..<limit) }
+                plan.isFull = true
             }
-            return plan.sequences.isEmpty ? nil : plan
+            return plan
+        }
+    }
+}
+
+extension BatchPlan {
+    /// Adds the entry's events up to `limit`, or says that the plan is full.
+    fileprivate mutating func add(
+        _ entry: EntryView, _ slot: EntrySlot, to limit: UInt64, _ maxRows: Int, _ maxBytes: Int
+    ) throws {
+        let added = entry.sequences.clamped(to: sequences.upperBound..<limit)
+        // Of an entry entered midway the bytes are taken in proportion: the limit is no exact figure.
+        let share = (entry.bytes.count - entry.recordsOffset) * added.count / entry.eventCount
+        let fits = sequences.count + added.count <= maxRows && byteCount + share <= maxBytes
+        if fits {
+            sequences = sequences.lowerBound..<added.upperBound
+            byteCount += share
+            noteEnd(of: entry)
+        } else if sequences.isEmpty {
+            do {
+                try entry.take(into: &self, from: sequences.lowerBound, to: added.upperBound, maxRows, maxBytes)
+            } catch {
+                throw slot.damaged("\(error.reason)")
+            }
+        } else {
+            isFull = true
         }
     }
 }
 
 extension BatchPlan {
     fileprivate mutating func noteEnd(of entry: EntryView) {
-        guard let kafka = entry.kafka, sequences.upperBound == entry.sequences.upperBound else { return }
+        // Events that were sent again cover no offsets: their messages were counted when they first came.
+        guard let kafka = entry.kafka, !kafka.offsets.isEmpty, sequences.upperBound == entry.sequences.upperBound
+        else { return }
         let partition = TopicPartition(
             topic: String(decoding: kafka.topic, as: UTF8.self), partition: kafka.partition)
         partitions[partition] = (sequences.upperBound, kafka.offsets.upperBound)
@@ -88,7 +103,7 @@ extension EntryView {
     /// Takes as many of the entry's events as the limits allow, at least one.
     fileprivate func take(
         into plan: inout BatchPlan, from start: UInt64, to end: UInt64, _ maxRows: Int, _ maxBytes: Int
-    ) throws {
+    ) throws(MalformedEntry) {
         var cursor = events
         try cursor.skip(to: start)
         let firstByte = cursor.position.byteOffset
@@ -104,45 +119,6 @@ extension EntryView {
     }
 }
 
-extension Cursor {
-    /// The entry that holds the event `sequence`; the cursor stands on it.
-    func entry(containing sequence: UInt64, in stream: StreamID) throws -> EntryView? {
-        let found = try seek(SequenceKey(stream, sequence))
-        var candidate = found
-        if let found {
-            let key = try SequenceKey(found.key)
-            if key.stream != stream || key.sequence != sequence { candidate = try previous() }
-        } else {
-            candidate = try last()
-        }
-        guard let candidate else { return nil }
-        let key = try SequenceKey(candidate.key)
-        guard key.stream == stream else { return nil }
-        let entry = try EntryView(candidate.value)
-        guard entry.firstSequence == key.sequence else {
-            throw JournalError.damaged("\(stream): the entry at sequence \(key.sequence) belongs elsewhere")
-        }
-        return entry.sequences.contains(sequence) ? entry : nil
-    }
-}
-
-/// The checksum of entries.
-enum Checksum {
-    /// XXH3-64 of everything behind the checksum field. The stream is the seed, so that an entry under another
-    /// stream's key does not pass.
-    static func compute(_ entry: UnsafeRawBufferPointer, stream: StreamID) -> UInt64 {
-        XXH3_64bits_withSeed(entry.baseAddress! + 8, entry.count - 8, UInt64(stream.rawValue))
-    }
-
-    static func verify(_ entry: EntryView, stream: StreamID) throws(JournalError) {
-        guard compute(entry.bytes, stream: stream) == entry.bytes.loadLittleEndian(0, as: UInt64.self) else {
-            throw .damaged(
-                "\(stream): the entry with sequences \(entry.sequences.lowerBound) to "
-                    + "\(entry.sequences.upperBound - 1) does not match its checksum")
-        }
-    }
-}
-
 /// Reads the events of one batch straight from the map. Every entry is verified once before its events are handed out.
 ///
 /// Holds no view of the journal between calls, so that a slow server never keeps freed pages from being reused.
@@ -150,53 +126,80 @@ final class BatchReader: EventReader {
     private let environment: Environment
     private let tables: Tables
     private let stream: StreamID
-    private let end: UInt64
+    private let sequences: Range<UInt64>
     private let transaction: ReadTransaction
     private var position: EntryPosition?
     private var nextSequence: UInt64
-    /// First sequence of the entry that `position` is in; it was verified.
-    private var verifiedEntry: UInt64?
+    /// Events of the entry that `position` is in; it was verified.
+    private var verified: Range<UInt64> = 0..<0
 
     init(environment: Environment, tables: Tables, stream: StreamID, sequences: Range<UInt64>) throws {
         self.environment = environment
         self.tables = tables
         self.stream = stream
-        end = sequences.upperBound
+        self.sequences = sequences
         nextSequence = sequences.lowerBound
         transaction = try ReadTransaction(environment)
         transaction.reset()
     }
 
     func read(_ body: (inout EventRun) throws -> Void) throws -> Bool {
-        guard nextSequence < end else { return false }
+        guard nextSequence < sequences.upperBound else { return false }
         try transaction.renew()
         defer { transaction.reset() }
-        let entry = try currentEntry()
+        let entry: EntryView
+        do {
+            entry = try currentEntry()
+        } catch let damage as DamagedEntry {
+            throw damage.clamped(to: sequences)
+        }
+        do {
+            try pass(entry, to: body)
+        } catch let error as MalformedEntry {
+            // Its checksum is right, so this is how it was written.
+            throw DamagedEntry(sequences: entry.sequences, reason: "\(error.reason)").clamped(to: sequences)
+        }
+        return true
+    }
+
+    private func pass(_ entry: EntryView, to body: (inout EventRun) throws -> Void) throws {
         var cursor = entry.events
-        if let position, position.sequence == nextSequence {
+        if let position {
             cursor = EventCursor(entry, at: position)
         } else {
             try cursor.skip(to: nextSequence)
         }
-        var run = EventRun(entry: entry, cursor: cursor, endSequence: min(end, entry.sequences.upperBound))
+        let end = min(sequences.upperBound, entry.sequences.upperBound)
+        var run = EventRun(entry: entry, cursor: cursor, endSequence: end)
         try body(&run)
         nextSequence = run.nextSequence
         position = nextSequence < entry.sequences.upperBound ? run.position : nil
-        return true
     }
 
     private func currentEntry() throws -> EntryView {
-        if position != nil, let verifiedEntry,
-            let bytes = try transaction.get(tables.entries, SequenceKey(stream, verifiedEntry))
-        {
-            return try EntryView(bytes)
+        if let position, let bytes = try transaction.get(tables.entries, SequenceKey(stream, verified.lowerBound)) {
+            let slot = EntrySlot(stream: stream, sequences: verified, bytes: bytes)
+            let entry = try slot.header()
+            guard entry.sequences.contains(position.sequence) else {
+                throw slot.damaged("it reads differently from a moment ago")
+            }
+            return entry
         }
-        let cursor = try transaction.cursor(tables.entries)
-        guard let entry = try cursor.entry(containing: nextSequence, in: stream) else {
-            throw JournalError.damaged("\(stream): no entry holds sequence \(nextSequence)")
+        position = nil
+        guard let bounds = try transaction.bounds(of: stream, tables) else {
+            throw DamagedEntry.missing(nextSequence..<sequences.upperBound)
         }
-        try Checksum.verify(entry, stream: stream)
-        verifiedEntry = entry.firstSequence
+        guard nextSequence >= bounds.trimmed else {
+            throw JournalError.trimmed(
+                "\(stream): events from \(nextSequence) to \(bounds.trimmed - 1) are kept no more")
+        }
+        var scan = try EntryScan(transaction, tables, stream, from: nextSequence, end: bounds.end)
+        let slot = try scan.slot(at: nextSequence)
+        let entry = try slot.verified()
+        guard nextSequence < entry.sequences.upperBound else {
+            throw DamagedEntry.missing(nextSequence..<slot.sequences.upperBound)
+        }
+        verified = entry.sequences
         return entry
     }
 }

@@ -1,44 +1,4 @@
-public import IngestCore
-
-/// News from the flusher that is to become durable.
-enum Command: Sendable {
-    /// A batch has these boundaries from now on.
-    case seal(StreamID, Range<UInt64>)
-    /// Everything before `position` is in ClickHouse or is a dead letter.
-    case advance(StreamID, position: UInt64, partitions: [TopicPartition: (entryEnd: UInt64, offset: Int64)])
-    /// A partition was assigned, the group standing at this offset; consuming goes on where it stopped, or there.
-    case assign(TopicPartition, groupOffset: Int64?, resumes: Bool)
-    /// The group has these offsets.
-    case confirm([TopicPartition: Int64])
-}
-
-enum WriterMessage: Sendable {
-    case submission(Submission, deadLetters: [[UInt8]])
-    case command(Command, completion: @Sendable (Result<Void, JournalError>) -> Void)
-}
-
-/// What a commit changed, for whoever follows the journal. Called on the writer's thread; must not block.
-public struct CommitNews: Sendable {
-    /// Streams that got events: the sequence behind the last, and the bytes added.
-    public var appended: [(stream: StreamID, end: UInt64, bytes: Int)] = []
-    /// Streams whose flushed position moved.
-    public var advanced: [(stream: StreamID, position: UInt64)] = []
-    /// Dead letters stored, with their table and kind.
-    public var deadLetters: [(table: String, kind: String)] = []
-    /// How long the commit took, from the first write to stable storage, nanoseconds.
-    public var nanoseconds: UInt64 = 0
-}
-
-/// The journal's state in memory: equal to the tables `streams` and `partitions` after each commit.
-struct JournalState: Sendable {
-    var streams: [StreamID: StreamState]
-    var partitions: [TopicPartition: PartitionCheckpoint]
-    var nextDeadLetter: UInt64
-    var deadLetterCount: Int
-    /// Why the environment can't go on; the process must be restarted.
-    var failure: JournalError?
-    var storedBytes: Int { streams.values.reduce(0) { $0 + Int($1.storedBytes) } }
-}
+import IngestCore
 
 /// Group commit: the one thread that writes. It takes everything that waits, writes it in one transaction and answers
 /// after the commit. What came while the disk was busy is the next group.
@@ -54,14 +14,19 @@ final class JournalWriter {
     private var state: JournalState
     /// Why events were refused; cleared when some are accepted, or there is room again.
     private var refusal: IntakeError?
-    private var hasMoreToTrim = true
+    private var admission: Admission
+    private var deadLetters: DeadLetterStore
+    private var trim: JournalTrim
+    /// Whether the last transaction failed: then what is left to trim waits for a moment.
+    private var hasFailed = false
 
     /// - Parameters:
+    ///   - holds: the commits that wait for dead letters.
     ///   - publish: gets the state after each commit, and why events are refused at present.
-    ///   - wasTaken: gets the record bytes of each submission that left the queue.
+    ///   - wasTaken: gets the bytes of each submission that left the queue.
     init(
         environment: Environment, tables: Tables, configuration: JournalConfiguration, state: JournalState,
-        mailbox: Mailbox<WriterMessage>, publish: @escaping (JournalState, IntakeError?) -> Void,
+        holds: CommitHolds, mailbox: Mailbox<WriterMessage>, publish: @escaping (JournalState, IntakeError?) -> Void,
         observer: @escaping @Sendable (CommitNews) -> Void, wasTaken: @escaping (Int) -> Void
     ) {
         self.environment = environment
@@ -73,6 +38,9 @@ final class JournalWriter {
         self.observer = observer
         self.wasTaken = wasTaken
         pageSize = environment.pages.size
+        admission = Admission(configuration, pageSize: pageSize)
+        deadLetters = DeadLetterStore(tables: tables, pageSize: pageSize, configuration: configuration, holds: holds)
+        trim = JournalTrim(tables: tables, configuration: configuration, pageSize: pageSize)
     }
 
     /// The thread's work; returns when the mailbox is closed and everything in it is done.
@@ -83,16 +51,16 @@ final class JournalWriter {
             for message in messages {
                 switch message {
                 case .submission(let submission, let deadLetters):
-                    wasTaken(submission.events.byteCount)
-                    if group.submittedBytes + submission.events.byteCount > Limits.transactionBytes {
-                        commit(&group)
-                    }
+                    wasTaken(submission.byteCount)
+                    if group.submittedBytes + submission.byteCount > Limits.transactionBytes { commit(&group) }
                     group.submissions.append((submission, deadLetters))
-                    group.submittedBytes += submission.events.byteCount
+                    group.submittedBytes += submission.byteCount
                 case .command(let command, let completion):
                     // Order between commands and submissions matters (an assignment precedes its messages).
                     if !group.submissions.isEmpty { commit(&group) }
                     group.commands.append((command, completion))
+                    // Bounded work in one transaction: these are as large as a transaction may be.
+                    if case .retry = command { commit(&group) }
                 }
             }
             messages.removeAll(keepingCapacity: true)
@@ -102,10 +70,11 @@ final class JournalWriter {
 
     /// What one transaction takes. Commands come before submissions.
     private struct Group {
-        var commands: [(Command, @Sendable (Result<Void, JournalError>) -> Void)] = []
-        var submissions: [(submission: Submission, deadLetters: [[UInt8]])] = []
+        var commands: [(Command, CommandCompletion)] = []
+        var submissions: [(submission: Submission, deadLetters: [NewDeadLetter])] = []
         var submittedBytes = 0
-        var isEmpty: Bool { commands.isEmpty && submissions.isEmpty }
+        /// Some of its submissions were refused.
+        var wasCut = false
     }
 
     /// With nothing else to do the writer still trims (now, if a bounded trim left something; later, if entries are kept
@@ -113,8 +82,8 @@ final class JournalWriter {
     private var idleDeadline: UInt64? {
         guard state.failure == nil else { return nil }
         let second = MonotonicClock.now + 1_000_000_000
-        if hasMoreToTrim { return MonotonicClock.now }
-        return refusal != nil || configuration.retainMilliseconds > 0 ? second : nil
+        if trim.hasMore && !hasFailed { return MonotonicClock.now }
+        return refusal != nil || hasFailed || trim.dependsOnTime ? second : nil
     }
 
     private func commit(_ group: inout Group) {
@@ -125,9 +94,13 @@ final class JournalWriter {
             return
         }
         admit(&group)
+        makeRoom(forRetriesIn: group)
         do {
             try write(group)
+            hasFailed = false
         } catch {
+            hasFailed = true
+            deadLetters.rollBack()
             // Nothing of the group is in the file. The flusher's news goes on alone: it is small, makes room, and a
             // reserve is kept for it.
             let refusal = intakeError(error)
@@ -155,61 +128,84 @@ final class JournalWriter {
         return .storage("\(error)")
     }
 
-    private func refuse(_ submissions: [(submission: Submission, deadLetters: [[UInt8]])], _ error: IntakeError) {
+    private func refuse(_ submissions: [(submission: Submission, deadLetters: [NewDeadLetter])], _ error: IntakeError) {
         for (submission, _) in submissions { submission.completion(.failure(error)) }
     }
-
-    // MARK: Admission
 
     /// Takes out of the group what there is no room for, and answers it.
     private func admit(_ group: inout Group) {
         guard !group.submissions.isEmpty else { return }
-        let needed = group.submissions.reduce(0) { $0 + storedLength($1.submission, $1.deadLetters) }
-        guard let error = obstacle(to: needed) else { return }
         // Perhaps there is room for the first few.
-        var admitted = 0
-        var bytes = 0
+        var count = 0
+        var admitted = (entries: 0, letters: 0)
         for (submission, deadLetters) in group.submissions {
-            bytes += storedLength(submission, deadLetters)
-            guard obstacle(to: bytes) == nil else { break }
-            admitted += 1
+            let entries = admission.storedLength(submission)
+            let letters = admission.storedLength(deadLetters)
+            if let error = obstacle(toEntries: entries, letters: letters, after: admitted) {
+                refusal = error
+                break
+            }
+            count += 1
+            admitted = (admitted.entries + entries, admitted.letters + letters)
         }
-        let refused = Array(group.submissions[admitted...])
-        group.submissions.removeSubrange(admitted...)
-        refusal = error
-        publish(state, error)
-        refuse(refused, error)
+        guard count < group.submissions.count, let refusal else { return }
+        let refused = Array(group.submissions[count...])
+        group.submissions.removeSubrange(count...)
+        group.wasCut = true
+        publish(state, refusal)
+        refuse(refused, refusal)
     }
 
-    private func storedLength(_ submission: Submission, _ deadLetters: [[UInt8]]) -> Int {
-        JournalFormat.storedLength(submission.events.byteCount + EntryView.headerLength, pageSize: pageSize)
-            + deadLetters.reduce(0) { $0 + JournalFormat.storedLength($1.count, pageSize: pageSize) }
+    /// Why a submission can't be stored now. Entries that are only kept for replay are no reason: they go first.
+    private func obstacle(
+        toEntries entries: Int, letters: Int, after admitted: (entries: Int, letters: Int)
+    ) -> IntakeError? {
+        while true {
+            var tried = admission
+            let error = tried.obstacle(
+                toEntries: entries, letters: letters, after: admitted, state, fileBytes: fileBytes)
+            if error != nil, makeRoom(entries + letters) { continue }
+            admission = tried
+            return error
+        }
     }
 
-    /// Why `bytes` more can't be stored now; `nil` if they can.
-    private func obstacle(to bytes: Int) -> IntakeError? {
-        let stored = state.storedBytes
-        guard stored + bytes <= configuration.maxBytes else {
-            return .full(
-                "\(stored) bytes wait for ClickHouse and JOURNAL_MAX_BYTES is \(configuration.maxBytes)")
+    private var fileBytes: Int { environment.pages.count * pageSize }
+
+    /// The same for events that are sent again; `obstacle` says in their transaction whether it has helped.
+    private func makeRoom(forRetriesIn group: Group) {
+        for case (.retry(let numbers), _) in group.commands {
+            do {
+                let bytes = try environment.read { try deadLetters.bytes(toRetry: numbers, state, in: $0) }
+                while admission.obstacle(toRetrying: bytes, state, fileBytes: fileBytes) != nil, makeRoom(bytes) {}
+            } catch {
+                // The transaction meets the error again and reports it.
+            }
         }
-        let fileBytes = environment.pages.count * pageSize
-        // Pages inside of the file that no entry uses are room as well; 1/8 of them may be in use for other things,
-        // or lie too scattered for an entry.
-        let recyclable = max(0, fileBytes - stored) / 8 * 7
-        let growth = bytes - recyclable
-        guard growth > 0 else { return nil }
-        if fileBytes + growth > configuration.mapSize - configuration.reserveBytes {
-            return .full("its file has reached its ceiling; it drains as ClickHouse takes events")
+    }
+
+    /// Deletes flushed entries in a transaction of its own.
+    /// - Returns: false if none could go.
+    private func makeRoom(_ bytes: Int) -> Bool {
+        var draft = Draft(state: state)
+        var trim = trim
+        do {
+            try environment.write { transaction in
+                // Some more than is needed, so that not every group pays for it.
+                let enough = max(bytes, configuration.maxBytes / 64)
+                draft.streams = try trim.makeRoom(enough, on: &draft.state.streams, in: transaction)
+                guard draft.isChanged else { throw NothingToWrite() }
+                try store(&draft, in: transaction)
+            }
+        } catch is NothingToWrite {
+            return false
+        } catch {
+            // The events are refused for want of room; the next transaction meets the error again and reports it.
+            return false
         }
-        if let free = JournalDirectory.freeDiskBytes(configuration.path),
-            free < UInt64(growth + configuration.minFreeDiskBytes)
-        {
-            return .full(
-                "only \(free) bytes are free on the disk of \(configuration.path), and "
-                    + "JOURNAL_MIN_FREE_DISK_BYTES is \(configuration.minFreeDiskBytes)")
-        }
-        return nil
+        self.trim = trim
+        state = draft.state
+        return true
     }
 
     // MARK: The transaction
@@ -217,68 +213,128 @@ final class JournalWriter {
     private func write(_ group: Group) throws {
         let start = MonotonicClock.now
         var draft = Draft(state: state)
-        var receipts: [Receipt] = []
+        var outcomes: [Result<CommandOutcome, JournalError>] = []
+        var receipts: [Result<Receipt, IntakeError>] = []
+        var trim = trim
         do {
             try environment.write { transaction in
-                for (command, _) in group.commands { try apply(command, to: &draft, in: transaction) }
+                for (command, _) in group.commands {
+                    outcomes.append(try apply(command, to: &draft, in: transaction))
+                }
                 receipts = try append(group.submissions, to: &draft, in: transaction)
-                try trim(&draft, in: transaction)
+                draft.streams.formUnion(
+                    try trim.run(
+                        on: &draft.state.streams, keepsNothing: refusal?.isFull == true, in: transaction))
                 guard draft.isChanged else { throw NothingToWrite() }
-                try store(draft, in: transaction)
+                try store(&draft, in: transaction)
             }
         } catch is NothingToWrite {
             // Aborted, which is cheaper than an empty commit.
         }
+        deadLetters.commit()
         state = draft.state
+        self.trim = trim
         draft.news.nanoseconds = MonotonicClock.now - start
-        if let full = refusal, !receipts.isEmpty || (full.isFull && obstacle(to: Limits.entryBytes) == nil) {
-            refusal = nil
+        if let refusal, !group.wasCut,
+            !receipts.isEmpty
+                || (refusal.isFull && admission.isOpen(state, fileBytes: fileBytes))
+        {
+            self.refusal = nil
         }
         publish(state, refusal)
         // Before the completions: who hears of a completed command may rely on its news having been told.
         if draft.isChanged { observer(draft.news) }
-        for (_, completion) in group.commands { completion(.success(())) }
-        for ((submission, _), receipt) in zip(group.submissions, receipts) { submission.completion(.success(receipt)) }
+        for ((_, completion), outcome) in zip(group.commands, outcomes) { completion(outcome) }
+        for ((submission, _), receipt) in zip(group.submissions, receipts) { submission.completion(receipt) }
     }
 
-    /// The state as it will be if the transaction commits, and which records of it changed.
-    fileprivate struct Draft {
-        var state: JournalState
-        var streams: Set<StreamID> = []
-        var partitions: Set<TopicPartition> = []
-        var news = CommitNews()
-        var hasOtherChanges = false
-        var isChanged: Bool { hasOtherChanges || !streams.isEmpty || !partitions.isEmpty }
-    }
-
-    private func apply(_ command: Command, to draft: inout Draft, in transaction: borrowing WriteTransaction) throws {
+    /// Does what the command asks for, or finds that it can't be done and changes nothing.
+    /// - Throws: what ends the transaction.
+    private func apply(
+        _ command: Command, to draft: inout Draft, in transaction: borrowing WriteTransaction
+    ) throws -> Result<CommandOutcome, JournalError> {
         switch command {
         case .seal(let stream, let sequences):
-            var end: [UInt8] = []
-            end.appendLittleEndian(sequences.upperBound)
-            try end.withUnsafeBytes { try transaction.put(tables.seals, SequenceKey(stream, sequences.lowerBound), $0) }
-            draft.hasOtherChanges = true
-        case .advance(let stream, let position, let partitions):
-            guard var record = draft.state.streams[stream], position > record.position else { return }
-            precondition(position <= record.nextSequence, "flushed position beyond the stream's end")
-            record.position = position
-            draft.state.streams[stream] = record
-            draft.streams.insert(stream)
-            draft.news.advanced.append((stream, position))
-            try deleteSeals(of: stream, before: position, in: transaction)
-            for (partition, flushed) in partitions {
-                draft.change(partition) {
-                    $0.flush(stream: stream, entryEnd: flushed.entryEnd, offset: flushed.offset)
-                }
-            }
-            for partition in Array(draft.state.partitions.keys) {
-                draft.change(partition) { $0.advance(stream: stream, to: position) }
-            }
+            try seal(sequences, in: stream, &draft, transaction)
+        case .reseal(let stream, let sequences, let parts):
+            guard
+                let end = try transaction.get(tables.seals, SequenceKey(stream, sequences.lowerBound)),
+                end.count == 8, end.loadLittleEndian(0, as: UInt64.self) == sequences.upperBound
+            else { return .failure(.damaged("\(stream): there is no batch \(sequences) to be parted")) }
+            for part in parts { try seal(part, in: stream, &draft, transaction) }
+        case .advance(let advance):
+            return try apply(advance, to: &draft, in: transaction)
         case .assign(let partition, let groupOffset, let resumes):
             draft.change(partition) { $0.assign(groupOffset: groupOffset, resumes: resumes) }
         case .confirm(let offsets):
             for (partition, offset) in offsets { draft.change(partition) { $0.confirm(offset) } }
+        case .forwarded(let numbers):
+            try deadLetters.markForwarded(numbers, &draft, in: transaction)
+        case .retry(let numbers):
+            do {
+                return .success(
+                    try deadLetters.retry(numbers, &draft, in: transaction) { [state = draft.state] bytes in
+                        admission.obstacle(toRetrying: bytes, state, fileBytes: fileBytes)
+                    })
+            } catch let error as JournalError {
+                return .failure(error)
+            }
+        case .discard(let numbers):
+            return .success(try deadLetters.discard(numbers, &draft, in: transaction))
         }
+        return .success(CommandOutcome())
+    }
+
+    private func seal(
+        _ sequences: Range<UInt64>, in stream: StreamID, _ draft: inout Draft,
+        _ transaction: borrowing WriteTransaction
+    ) throws {
+        var end: [UInt8] = []
+        end.appendLittleEndian(sequences.upperBound)
+        try end.withUnsafeBytes { try transaction.put(tables.seals, SequenceKey(stream, sequences.lowerBound), $0) }
+        draft.hasOtherChanges = true
+    }
+
+    private func apply(
+        _ advance: Command.Advance, to draft: inout Draft, in transaction: borrowing WriteTransaction
+    ) throws -> Result<CommandOutcome, JournalError> {
+        let stream = advance.stream
+        guard var record = draft.state.streams[stream], advance.position > record.position else {
+            return .success(CommandOutcome())
+        }
+        precondition(advance.position <= record.nextSequence, "flushed position beyond the stream's end")
+        precondition(
+            advance.rejected.allSatisfy { (record.position..<advance.position).contains($0.sequence) },
+            "rejected events outside of what is advanced over")
+        if !advance.rejected.isEmpty || !advance.damaged.isEmpty {
+            let letters: [NewDeadLetter]
+            do {
+                letters = try deadLetters.letters(for: advance, draft.state, in: transaction)
+            } catch let error as MalformedEntry {
+                return .failure(.damaged("\(stream): a rejected event can't be read: \(error.reason)"))
+            } catch let error as DamagedEntry {
+                return .failure(.damaged("\(stream): a rejected event can't be read: \(error)"))
+            } catch let error as JournalError {
+                return .failure(error)
+            }
+            if let reason = try deadLetters.obstacle(to: letters, &draft, in: transaction) {
+                return .failure(.deadLettersFull(reason))
+            }
+            // First of all: from here on no commit passes these events.
+            try deadLetters.add(letters, to: &draft, in: transaction)
+        }
+        record.position = advance.position
+        draft.state.streams[stream] = record
+        draft.streams.insert(stream)
+        draft.news.advanced.append((stream, advance.position))
+        try deleteSeals(of: stream, before: advance.position, in: transaction)
+        for (partition, flushed) in advance.partitions {
+            draft.change(partition) { $0.flush(stream: stream, entryEnd: flushed.entryEnd, offset: flushed.offset) }
+        }
+        for partition in Array(draft.state.partitions.keys) {
+            draft.change(partition) { $0.advance(stream: stream, to: advance.position) }
+        }
+        return .success(CommandOutcome())
     }
 
     private func deleteSeals(
@@ -296,16 +352,22 @@ final class JournalWriter {
 
     /// Writes the submissions' events; small ones of the same stream that stand next to each other share an entry.
     private func append(
-        _ submissions: [(submission: Submission, deadLetters: [[UInt8]])], to draft: inout Draft,
+        _ submissions: [(submission: Submission, deadLetters: [NewDeadLetter])], to draft: inout Draft,
         in transaction: borrowing WriteTransaction
-    ) throws -> [Receipt] {
-        var receipts: [Receipt] = []
+    ) throws -> [Result<Receipt, IntakeError>] {
+        var receipts: [Result<Receipt, IntakeError>] = []
         receipts.reserveCapacity(submissions.count)
         var packer = EntryPacker(tables: tables, pageSize: pageSize)
-        for (submission, deadLetters) in submissions {
+        for (submission, letters) in submissions {
             guard var record = draft.state.streams[submission.stream] else {
                 preconditionFailure("submission to a stream that was not opened")
             }
+            if let reason = try deadLetters.obstacle(to: letters, &draft, in: transaction) {
+                receipts.append(.failure(.full("the dead-letter store is full: \(reason)")))
+                continue
+            }
+            // Before the partition moves, so that no commit passes them.
+            let numbers = try deadLetters.add(letters, to: &draft, in: transaction)
             let first = record.nextSequence
             record.nextSequence += UInt64(submission.events.eventCount)
             let sequences = first..<record.nextSequence
@@ -322,15 +384,7 @@ final class JournalWriter {
                         offsets: offsets, stream: submission.stream, sequences: sequences, position: record.position)
                 }
             }
-            for (letter, bytes) in zip(submission.deadLetters, deadLetters) {
-                let key = NumberKey(number: draft.state.nextDeadLetter)
-                try bytes.withUnsafeBytes { try transaction.put(tables.deadLetters, key, $0) }
-                draft.state.nextDeadLetter += 1
-                draft.state.deadLetterCount += 1
-                draft.hasOtherChanges = true
-                draft.news.deadLetters.append((letter.table, letter.problem.kind))
-            }
-            receipts.append(Receipt(sequences: sequences))
+            receipts.append(.success(Receipt(sequences: sequences, deadLetters: numbers)))
         }
         for (stream, bytes) in try packer.finish(in: transaction) {
             draft.state.streams[stream]?.storedBytes += UInt64(bytes)
@@ -338,33 +392,7 @@ final class JournalWriter {
         return receipts
     }
 
-    /// Deletes flushed entries that need not be kept. Bounded: what is left comes with the next transaction.
-    private func trim(_ draft: inout Draft, in transaction: borrowing WriteTransaction) throws {
-        let maximum = 4_096
-        hasMoreToTrim = false
-        let keepFrom =
-            configuration.retainMilliseconds > 0 ? WallClock.milliseconds - configuration.retainMilliseconds : .max
-        for (id, var record) in draft.state.streams where record.trimmed < record.position {
-            let cursor = try transaction.cursor(tables.entries)
-            var found = try cursor.seek(SequenceKey(id, record.trimmed))
-            var deleted = 0
-            while deleted < maximum, let entryRecord = found, try SequenceKey(entryRecord.key).stream == id {
-                let entry = try EntryView(entryRecord.value)
-                guard entry.sequences.upperBound <= record.position, entry.receivedAt <= keepFrom else { break }
-                record.trimmed = entry.sequences.upperBound
-                record.storedBytes -= UInt64(JournalFormat.storedLength(entry.bytes.count, pageSize: pageSize))
-                try cursor.delete()
-                deleted += 1
-                found = try cursor.next()
-            }
-            if deleted == maximum { hasMoreToTrim = true }
-            guard deleted > 0 else { continue }
-            draft.state.streams[id] = record
-            draft.streams.insert(id)
-        }
-    }
-
-    private func store(_ draft: borrowing Draft, in transaction: borrowing WriteTransaction) throws {
+    private func store(_ draft: inout Draft, in transaction: borrowing WriteTransaction) throws {
         for id in draft.streams {
             let key = BytesKey(withUnsafeBytes(of: id.rawValue.bigEndian) { Array($0) })
             try draft.state.streams[id]!.record.withUnsafeBytes { try transaction.put(tables.streams, key, $0) }
@@ -374,30 +402,9 @@ final class JournalWriter {
                 try transaction.put(tables.partitions, partition.key, $0)
             }
         }
+        try deadLetters.store(&draft, before: state, in: transaction)
     }
 }
 
 /// Thrown inside of a transaction that turned out to have nothing to commit.
 private struct NothingToWrite: Error {}
-
-extension JournalWriter.Draft {
-    fileprivate mutating func change(_ partition: TopicPartition, _ body: (inout PartitionCheckpoint) -> Void) {
-        let before = state.partitions[partition] ?? PartitionCheckpoint()
-        var checkpoint = before
-        body(&checkpoint)
-        guard checkpoint != before || state.partitions[partition] == nil else { return }
-        state.partitions[partition] = checkpoint
-        partitions.insert(partition)
-    }
-}
-
-extension CommitNews {
-    fileprivate mutating func noteAppend(_ stream: StreamID, end: UInt64, bytes: Int) {
-        if let index = appended.firstIndex(where: { $0.stream == stream }) {
-            appended[index].end = end
-            appended[index].bytes += bytes
-        } else {
-            appended.append((stream, end, bytes))
-        }
-    }
-}

@@ -1,5 +1,6 @@
 import CLMDB
 import Glibc
+import IngestCore
 
 // The few LMDB calls that the journal needs, each with one owner for its handle. Facts about LMDB 0.9.24 are from
 // lmdb.h and mdb.c.
@@ -34,7 +35,19 @@ final class Environment: @unchecked Sendable {
     /// - Parameters:
     ///   - directory: must exist. Never open one twice in a process: closing one would drop the other's file locks.
     ///   - mapSize: ceiling of the file's size in bytes; address space, not memory.
-    init(directory: String, mapSize: Int?, tableCount: Int, readOnly: Bool) throws(LMDBError) {
+    convenience init(directory: String, mapSize: Int?, tableCount: Int, readOnly: Bool) throws(LMDBError) {
+        try self.init(path: directory, mapSize: mapSize, tableCount: tableCount, flags: readOnly ? MDB_RDONLY : 0)
+    }
+
+    /// Opens a file that no other process knows of, so that it needs no locks.
+    /// - Parameter mapSize: as above; `nil` for reading only.
+    convenience init(privateFile path: String, mapSize: Int?, tableCount: Int) throws(LMDBError) {
+        try self.init(
+            path: path, mapSize: mapSize, tableCount: tableCount,
+            flags: MDB_NOSUBDIR | MDB_NOLOCK | (mapSize == nil ? MDB_RDONLY : 0))
+    }
+
+    private init(path: String, mapSize: Int?, tableCount: Int, flags: Int32) throws(LMDBError) {
         var environment: OpaquePointer?
         try check(mdb_env_create(&environment), "mdb_env_create")
         handle = environment!
@@ -45,8 +58,7 @@ final class Environment: @unchecked Sendable {
         // NOTLS: a read transaction belongs to its object, not to the thread that began it.
         // NORDAHEAD: a backlog larger than memory is read once, in order; read-ahead would push out pages in use.
         // Neither NOSYNC, NOMETASYNC nor WRITEMAP: an acknowledged event is on stable storage.
-        let flags = MDB_NOTLS | MDB_NORDAHEAD | (readOnly ? MDB_RDONLY : 0)
-        try check(mdb_env_open(handle, directory, UInt32(flags), 0o640), "mdb_env_open")
+        try check(mdb_env_open(handle, path, UInt32(flags | MDB_NOTLS | MDB_NORDAHEAD), 0o640), "mdb_env_open")
     }
 
     deinit { mdb_env_close(handle) }
@@ -70,6 +82,30 @@ final class Environment: @unchecked Sendable {
         var stat = MDB_stat()
         mdb_env_stat(handle, &stat)
         return (Int(stat.ms_psize), info.me_last_pgno + 1)
+    }
+
+    /// Opens tables for reading; `nil` for those that don't exist.
+    func openTables(_ names: [String]) throws(LMDBError) -> [Table?] {
+        var transaction: OpaquePointer?
+        try check(mdb_txn_begin(handle, nil, UInt32(MDB_RDONLY), &transaction), "begin read transaction")
+        var tables: [Table?] = []
+        for name in names {
+            var table = MDB_dbi()
+            let code = mdb_dbi_open(transaction, name, 0, &table)
+            guard code == 0 || code == MDB_NOTFOUND else {
+                mdb_txn_abort(transaction)
+                throw LMDBError(code: code, operation: "open table")
+            }
+            tables.append(code == 0 ? Table(handle: table) : nil)
+        }
+        // Aborting would close the tables again.
+        try check(mdb_txn_commit(transaction), "commit")
+        return tables
+    }
+
+    /// Writes a copy of what the file holds to `descriptor`, without its free pages.
+    func copyCompacted(to descriptor: CInt) throws(LMDBError) {
+        try check(mdb_env_copyfd2(handle, descriptor, UInt32(MDB_CP_COMPACT)), "copy")
     }
 
     /// Runs `body` in the write transaction: commits when it returns, aborts when it throws. Blocks while another
@@ -133,6 +169,13 @@ extension Transaction where Self: ~Copyable {
         try check(mdb_stat(handle, table.handle, &stat), "stat")
         return stat.ms_entries
     }
+
+    /// Pages of the file that the table takes.
+    func pageCount(_ table: Table) throws(LMDBError) -> Int {
+        var stat = MDB_stat()
+        try check(mdb_stat(handle, table.handle, &stat), "stat")
+        return stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages
+    }
 }
 
 /// A read transaction: a view of the last commit before it began.
@@ -156,6 +199,12 @@ struct ReadTransaction: ~Copyable, Transaction {
 
     /// Takes a view of the last commit again, after `reset`.
     func renew() throws(LMDBError) { try check(mdb_txn_renew(handle), "renew read transaction") }
+
+    /// Number of the commit that is seen.
+    var commitNumber: UInt64 { UInt64(mdb_txn_id(handle)) }
+
+    /// Pages that the tables' own table takes.
+    func rootPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 1)) }
 
     /// Number of tables.
     func tableCount() throws(LMDBError) -> Int { try count(Table(handle: 1)) }
@@ -277,6 +326,14 @@ struct BytesKey: Key {
 /// A number as an 8-byte big-endian key, so that byte order is numeric order.
 struct NumberKey: Key {
     let number: UInt64
+
+    init(number: UInt64) { self.number = number }
+
+    /// - Throws: `MalformedEntry` if `bytes` are no such key.
+    init(_ bytes: UnsafeRawBufferPointer) throws(MalformedEntry) {
+        guard bytes.count == 8 else { throw MalformedEntry("key is not 8 bytes long") }
+        number = UInt64(bigEndian: bytes.loadUnaligned(as: UInt64.self))
+    }
 
     func withValue<Result>(_ body: (MDB_val) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
         var bigEndian = number.bigEndian

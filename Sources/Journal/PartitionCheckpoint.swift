@@ -1,7 +1,7 @@
 import IngestCore
 
-/// What the journal knows of one Kafka partition: which offsets it holds, which of them are flushed, and what was
-/// committed. Pure; the writer applies each change in the transaction that it belongs to.
+/// What the journal knows of one Kafka partition: which offsets it holds, which of them are flushed, and what may be
+/// and was committed. Pure; the writer applies each change in the transaction that it belongs to.
 ///
 /// A partition's events normally go to one stream. When its route was changed while events were waiting, the old and
 /// the new stream each have a run, and the slower one decides what may be committed.
@@ -30,6 +30,9 @@ public struct PartitionCheckpoint: Sendable, Equatable {
     public internal(set) var attempted: Int64?
     /// Offset behind the last message taken.
     public internal(set) var end: Int64?
+    /// The lowest offset whose dead letter the DLQ topic has not got yet: no commit passes it. Not in the record; the
+    /// journal derives it from its table `forwarding`.
+    public internal(set) var hold: Int64?
     var runs: [Run] = []
 
     /// Nothing known.
@@ -41,7 +44,11 @@ public struct PartitionCheckpoint: Sendable, Equatable {
     }
 
     /// Offset to commit now, if one moved and no other commit is under way.
-    public var committable: Int64? { attempted != committed ? attempted : nil }
+    public var committable: Int64? {
+        // An attempt beyond the hold is one from a time when nothing was forwarded.
+        guard let attempted, attempted != committed, attempted <= hold ?? .max else { return nil }
+        return attempted
+    }
 
     /// Messages taken but not flushed, counted in offsets.
     public var uncommittedOffsets: Int64 {
@@ -123,10 +130,24 @@ public struct PartitionCheckpoint: Sendable, Equatable {
         prepareCommit()
     }
 
+    /// Dead letters were stored or forwarded: `offset` is now the lowest that waits, if any does. To be called before
+    /// the flushed position moves over a new one.
+    mutating func hold(at offset: Int64?) {
+        hold = offset
+        prepareCommit()
+    }
+
+    /// Whether a run of `stream` that waits to be flushed covers the offset.
+    func isPending(_ offset: Int64, in stream: StreamID) -> Bool {
+        runs.contains { $0.stream == stream && $0.flushed <= offset && offset < $0.end }
+    }
+
     /// One commit at a time: a next one is announced only when the last is known to have arrived.
     private mutating func prepareCommit() {
-        guard attempted == committed, let flushed, flushed > attempted ?? -1 else { return }
-        attempted = flushed
+        guard attempted == committed, let flushed else { return }
+        let offset = min(flushed, hold ?? .max)
+        guard offset > attempted ?? -1 else { return }
+        attempted = offset
     }
 }
 

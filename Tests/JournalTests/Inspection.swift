@@ -1,4 +1,3 @@
-import Foundation
 import IngestCore
 
 @testable import Journal
@@ -19,20 +18,5 @@ extension Journal {
         var count = 0
         try forEachEntry { _ in count += 1 }
         return count
-    }
-
-    func deadLetterRecords() throws -> [DeadLetterRecord] {
-        var records: [DeadLetterRecord] = []
-        try withTables { transaction, tables in
-            let cursor = try transaction.cursor(tables.deadLetters)
-            var found = try cursor.first()
-            while let record = found {
-                records.append(
-                    try JSONDecoder().decode(
-                        DeadLetterRecord.self, from: Data(record.value.dropFirst(DeadLetterRecord.headerLength))))
-                found = try cursor.next()
-            }
-        }
-        return records
     }
 }

@@ -192,7 +192,7 @@ import Testing
         data[place.lowerBound] ^= 1
         try data.write(to: URL(fileURLWithPath: path))
         try fixture.open()
-        #expect(throws: JournalError.self) { try fixture.payloads(1..<2) }
+        #expect(throws: DamagedEntry.self) { try fixture.payloads(1..<2) }
     }
 
     @Test func secondProcessGetsAClearError() throws {
@@ -244,26 +244,6 @@ import Testing
             JournalConfiguration(path: directory.path, minFreeDiskBytes: 0, tables: ["events"]),
             logger: Logger(label: "test"))
         #expect(journal.stream(table: "events") != nil)
-    }
-
-    @Test func deadLettersAreStoredWithTheirEvents() async throws {
-        let fixture = try JournalFixture()
-        let letter = DeadLetter(
-            eventID: "id-1", failedAt: 1_700_000_000_123, table: "events",
-            problem: .init(kind: "invalid_json", message: "no closing brace"),
-            kafka: .init(
-                partition: TopicPartition(topic: "t", partition: 2), offset: 9, timestamp: 1_700_000_000_000,
-                key: Array("k".utf8), headers: [("h", Array("v".utf8))]),
-            payload: [0xFF, 0x7B])
-        try await fixture.append(
-            [], origin: .kafka(TopicPartition(topic: "t", partition: 2), offsets: 9..<10), deadLetters: [letter])
-        try fixture.reopen()
-        #expect(fixture.journal.snapshot.deadLetterCount == 1)
-        let record = try #require(try fixture.journal.deadLetterRecords().first)
-        #expect(record.event_id == "id-1" && record.error.kind == "invalid_json")
-        #expect(record.failed_at == "2023-11-14T22:13:20.123Z")
-        #expect(record.payload == "/3s=" && record.payload_encoding == "base64")
-        #expect(record.source.headers == ["h": "v"] && record.source.offset == 9)
     }
 
     private func writeLMDB(_ path: String, table: String, key: String, value: [UInt8]) throws {

@@ -117,6 +117,38 @@ import Testing
         #expect(checkpoint.committable == 12)
     }
 
+    @Test func nothingIsCommittablePastAHold() {
+        var checkpoint = taken()
+        // Set before the position moves over the letter's message.
+        checkpoint.hold(at: 130)
+        checkpoint.flush(stream: a, entryEnd: 51, offset: 150)
+        #expect(checkpoint.committable == 130 && checkpoint.flushed == 150)
+        checkpoint.advance(stream: a, to: 101)
+        checkpoint.confirm(130)
+        #expect(checkpoint.committable == nil && checkpoint.flushed == 200)
+        checkpoint.hold(at: 160)
+        #expect(checkpoint.committable == 160)
+        // What is released while a commit is under way comes with the next.
+        checkpoint.hold(at: nil)
+        #expect(checkpoint.committable == 160)
+        checkpoint.confirm(160)
+        #expect(checkpoint.committable == 200)
+    }
+
+    @Test func holdsNeverMoveCommitsBack() {
+        var checkpoint = taken()
+        checkpoint.advance(stream: a, to: 101)
+        // A letter from before an operator's reset.
+        checkpoint.hold(at: 20)
+        #expect(checkpoint.committable == nil)
+        checkpoint.confirm(200)
+        checkpoint.append(offsets: 200..<210, stream: a, sequences: 101..<111, position: 101)
+        checkpoint.advance(stream: a, to: 111)
+        #expect(checkpoint.committable == nil)
+        checkpoint.hold(at: nil)
+        #expect(checkpoint.committable == 210)
+    }
+
     @Test func firstStartWithoutACommittedOffsetIsRememberedToo() {
         var checkpoint = PartitionCheckpoint()
         #expect(!checkpoint.resumes(at: nil))

@@ -1,0 +1,80 @@
+import IngestCore
+
+/// Decides whether new events are taken. What makes room (the flusher's news) never asks.
+///
+/// From the high watermark on all are refused until the journal is below the low one, so that sources are not stopped
+/// and started many times a second.
+struct Admission {
+    private let configuration: JournalConfiguration
+    private let pageSize: Int
+    private var isDraining = false
+
+    init(_ configuration: JournalConfiguration, pageSize: Int) {
+        self.configuration = configuration
+        self.pageSize = pageSize
+    }
+
+    /// Why a submission can't be stored now; `nil` if it can.
+    /// - Parameters:
+    ///   - entries: bytes of the file that its entries take.
+    ///   - letters: bytes that its dead letters take; the bound of their store is not checked here.
+    ///   - admitted: bytes of what was admitted before to the same transaction.
+    ///   - fileBytes: size of the file.
+    mutating func obstacle(
+        toEntries entries: Int, letters: Int = 0, after admitted: (entries: Int, letters: Int) = (0, 0),
+        _ state: JournalState, fileBytes: Int
+    ) -> IntakeError? {
+        let stored = state.storedBytes + admitted.entries
+        if stored < configuration.lowWatermarkBytes { isDraining = false }
+        if isDraining || stored + entries > configuration.highWatermarkBytes {
+            isDraining = stored >= configuration.lowWatermarkBytes
+            return .full(
+                "\(stored) bytes wait for ClickHouse and JOURNAL_MAX_BYTES is \(configuration.maxBytes)"
+                    + (isDraining ? "; events are taken again below \(configuration.lowWatermarkBytes)" : ""))
+        }
+        return roomObstacle(
+            to: admitted.entries + admitted.letters + entries + letters,
+            stored: state.storedBytes + state.deadLetterBytes, fileBytes: fileBytes)
+    }
+
+    /// Why events that are sent again can't be stored now. It says nothing about new ones, and changes nothing.
+    func obstacle(toRetrying entries: Int, _ state: JournalState, fileBytes: Int) -> IntakeError? {
+        var copy = self
+        return copy.obstacle(toEntries: entries, state, fileBytes: fileBytes)
+    }
+
+    /// Whether a submission of ordinary size would be taken.
+    mutating func isOpen(_ state: JournalState, fileBytes: Int) -> Bool {
+        obstacle(toEntries: 0, letters: Limits.entryBytes, state, fileBytes: fileBytes) == nil
+    }
+
+    /// Why the file can't take `bytes` more.
+    private func roomObstacle(to bytes: Int, stored: Int, fileBytes: Int) -> IntakeError? {
+        // Pages inside of the file that no record uses are room as well; 1/8 of them may be in use for other things,
+        // or lie too scattered for an entry.
+        let recyclable = max(0, fileBytes - stored) / 8 * 7
+        let growth = bytes - recyclable
+        guard growth > 0 else { return nil }
+        if fileBytes + growth > configuration.mapSize - configuration.reserveBytes {
+            return .full("its file has reached its ceiling; it drains as ClickHouse takes events")
+        }
+        if let free = JournalDirectory.freeDiskBytes(configuration.path),
+            free < UInt64(growth + configuration.minFreeDiskBytes)
+        {
+            return .full(
+                "only \(free) bytes are free on the disk of \(configuration.path), and "
+                    + "JOURNAL_MIN_FREE_DISK_BYTES is \(configuration.minFreeDiskBytes)")
+        }
+        return nil
+    }
+
+    /// Bytes of the file that the submission's entries take, about.
+    func storedLength(_ submission: Submission) -> Int {
+        JournalFormat.storedLength(submission.events.byteCount + EntryView.headerLength, pageSize: pageSize)
+    }
+
+    /// Bytes of the file that the letters take, about.
+    func storedLength(_ letters: [NewDeadLetter]) -> Int {
+        letters.reduce(0) { $0 + JournalFormat.storedLength($1.record.count, pageSize: pageSize) }
+    }
+}
