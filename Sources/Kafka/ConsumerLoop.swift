@@ -107,16 +107,9 @@ final class ConsumerLoop {
         self.metrics = metrics
         self.submissions = submissions
         encoder = MessageEncoder(eventIDField: environment.configuration.eventIDField)
-        let limiter = LogLimiter(lines: 20, periodSeconds: 10)
-        let logger = environment.logger
         let control = environment.control
         callbacks = ConsumerCallbacks(
-            log: { level, facility, text in
-                logger.log(
-                    level: Logger.Level(syslog: level), limiter: limiter, "librdkafka: \(text)",
-                    metadata: ["facility": "\(facility)"])
-            },
-            wake: { control.queueBecameReady() })
+            log: environment.logger.forLibrdkafka(), wake: { control.queueBecameReady() })
         consumer = try ConsumerHandle(properties: environment.configuration.makeProperties(), callbacks: callbacks)
         callbacks.handler = self
     }

@@ -90,12 +90,7 @@ extension ConsumerLoop {
     /// librdkafka has raised a fatal error: the client can only be destroyed.
     private func fail() {
         troubles.isFatal = true
-        let text = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { buffer in
-            buffer.initialize(repeating: 0)
-            rd_kafka_fatal_error(consumer.client, buffer.baseAddress, buffer.count)
-            return String(cString: buffer.baseAddress!)
-        }
-        failure = KafkaFailure("fatal Kafka client error", text)
+        failure = KafkaFailure("fatal Kafka client error", consumer.fatalReason)
     }
 
     /// Asks brokers that could not be reached whether they are back: librdkafka reconnects by itself but does not say

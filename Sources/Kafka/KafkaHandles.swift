@@ -26,7 +26,7 @@ func words(for code: rd_kafka_resp_err_t) -> String { String(cString: rd_kafka_e
 
 /// Owns an `rd_kafka_conf_t` until a client is made from it.
 struct PropertiesHandle: ~Copyable {
-    fileprivate let pointer: OpaquePointer
+    let pointer: OpaquePointer
 
     init() { pointer = rd_kafka_conf_new() }
 
@@ -40,36 +40,37 @@ struct PropertiesHandle: ~Copyable {
         guard result == RD_KAFKA_CONF_OK else { throw KafkaConfigurationError(property: name, reason: reason) }
     }
 
-    /// Registers the callbacks. librdkafka calls `log` from any of its threads, the others only from
-    /// `ConsumerHandle.poll` and `ConsumerHandle.close`, on the thread that calls these. All get `context`, which the
-    /// `ConsumerHandle` keeps alive until the client is destroyed.
-    fileprivate func register(_ context: UnsafeMutableRawPointer) {
-        rd_kafka_conf_set_opaque(pointer, context)
-        rd_kafka_conf_set_log_cb(pointer) { client, level, facility, text in
-            // A client that failed to be made logs before it can be asked for its context.
-            guard let client, let context = rd_kafka_opaque(client), let text else { return }
-            let callbacks = ConsumerCallbacks.borrow(context)
-            callbacks.log(level, facility.map { String(cString: $0) } ?? "", String(cString: text))
+    /// Settings of ours that replace the properties of the same meaning: set twice, one would silently lose.
+    static let settingNames: [String: String] = [
+        "bootstrap.servers": "is set by the bootstrap servers setting, not here",
+        "metadata.broker.list": "is set by the bootstrap servers setting, not here",
+    ]
+
+    /// Sets the user's properties in order.
+    /// - Parameter refusing: names that can't be set this way, with the reason.
+    func set(
+        _ properties: [(name: String, value: String)], refusing reasons: [String: String]
+    ) throws(KafkaConfigurationError) {
+        for (name, value) in properties {
+            if let reason = reasons[name] { throw KafkaConfigurationError(property: name, reason: reason) }
+            try set(name, value)
         }
-        rd_kafka_conf_set_error_cb(pointer) { _, code, text, context in
-            let callbacks = ConsumerCallbacks.borrow(context!)
-            callbacks.handler?.clientError(rd_kafka_resp_err_t(code), text.map { String(cString: $0) } ?? "")
-        }
-        rd_kafka_conf_set_rebalance_cb(pointer) { _, code, partitions, context in
-            let callbacks = ConsumerCallbacks.borrow(context!)
-            guard let handler = callbacks.handler else { return }
-            if let partitions {
-                handler.rebalance(code, PartitionList(copying: partitions))
-            } else {
-                handler.rebalance(code, PartitionList())
-            }
+    }
+
+    /// A property's value as librdkafka will use it; `nil` if it has none.
+    func value(of name: String) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 1_024) { buffer in
+            buffer.initialize(repeating: 0)
+            var size = buffer.count
+            guard rd_kafka_conf_get(pointer, name, buffer.baseAddress, &size) == RD_KAFKA_CONF_OK else { return nil }
+            return String(cString: buffer.baseAddress!)
         }
     }
 
     /// Passes the configuration to `rd_kafka_new`, which owns it if it succeeds.
-    fileprivate consuming func makeConsumer() throws(KafkaConfigurationError) -> OpaquePointer {
+    fileprivate consuming func makeClient(_ type: rd_kafka_type_t) throws(KafkaConfigurationError) -> OpaquePointer {
         var reason = ""
-        let client = withErrorText(&reason) { rd_kafka_new(RD_KAFKA_CONSUMER, pointer, $0, $1) }
+        let client = withErrorText(&reason) { rd_kafka_new(type, pointer, $0, $1) }
         guard let client else {
             // Still ours: `deinit` destroys it.
             _ = consume self
@@ -91,72 +92,94 @@ private func withErrorText<Result>(_ text: inout String, _ body: (UnsafeMutableP
     }
 }
 
-/// Who serves the callbacks of a client; always on the poll thread.
-protocol ConsumerHandler: AnyObject {
+/// Who serves the callbacks of a client; always on the thread that polls it.
+protocol ClientHandler: AnyObject {
     /// Something is wrong with brokers or the client. librdkafka retries by itself unless `code` is fatal.
     func clientError(_ code: rd_kafka_resp_err_t, _ text: String)
-    /// Partitions come or go.
-    func rebalance(_ code: rd_kafka_resp_err_t, _ partitions: consuming PartitionList)
-    /// A commit was answered.
-    func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
 }
 
 /// What a client's callbacks find behind their opaque pointer.
 ///
-/// `@unchecked Sendable`: `handler` is set before the first poll and read on the poll thread only; the closures are
-/// called from librdkafka's threads and are `@Sendable`.
-final class ConsumerCallbacks: @unchecked Sendable {
+/// `@unchecked Sendable`: the closures are called from librdkafka's threads and are `@Sendable`; what a subclass adds
+/// is set before the first poll and read on the polling thread only.
+class ClientCallbacks: @unchecked Sendable {
     /// Level (syslog's numbers), facility, text.
     let log: @Sendable (Int32, String, String) -> Void
-    /// The consumer queue was empty and is not any more. Must not call librdkafka (its queue lock is held).
+    /// The client's queue was empty and is not any more. Must not call librdkafka (its queue lock is held).
     let wake: @Sendable () -> Void
-    weak var handler: (any ConsumerHandler)?
 
     init(log: @escaping @Sendable (Int32, String, String) -> Void, wake: @escaping @Sendable () -> Void) {
         self.log = log
         self.wake = wake
     }
 
-    fileprivate static func borrow(_ context: UnsafeMutableRawPointer) -> ConsumerCallbacks {
-        Unmanaged<ConsumerCallbacks>.fromOpaque(context).takeUnretainedValue()
+    /// Who gets the client's errors.
+    var clientHandler: (any ClientHandler)? { nil }
+
+    /// Registers the callbacks. librdkafka calls `log` from any of its threads, the others only from functions that
+    /// serve the client's queue, on the thread that calls these. All get this object's address, which `ClientHandle`
+    /// keeps alive until the client is destroyed.
+    func register(in properties: borrowing PropertiesHandle) {
+        rd_kafka_conf_set_opaque(properties.pointer, Unmanaged.passUnretained(self).toOpaque())
+        rd_kafka_conf_set_log_cb(properties.pointer) { client, level, facility, text in
+            // A client that failed to be made logs before it can be asked for its context.
+            guard let client, let context = rd_kafka_opaque(client), let text else { return }
+            let callbacks = ClientCallbacks.borrow(context)
+            callbacks.log(level, facility.map { String(cString: $0) } ?? "", String(cString: text))
+        }
+        rd_kafka_conf_set_error_cb(properties.pointer) { _, code, text, context in
+            let callbacks = ClientCallbacks.borrow(context!)
+            callbacks.clientHandler?.clientError(rd_kafka_resp_err_t(code), text.map { String(cString: $0) } ?? "")
+        }
+    }
+
+    /// The object behind a context; `self` must be the class that registered it.
+    static func borrow(_ context: UnsafeMutableRawPointer) -> Self {
+        Unmanaged<Self>.fromOpaque(context).takeUnretainedValue()
     }
 }
 
-/// Owns a consuming client. Except for creation, used by one thread.
-struct ConsumerHandle: ~Copyable {
-    let client: OpaquePointer
-    /// All of the client's events: messages of all partitions, rebalances, errors, answers to commits.
-    private let queue: OpaquePointer
-    private let callbacks: Unmanaged<ConsumerCallbacks>?
+/// Owns a client, consuming or producing. Except for creation, used by one thread.
+struct ClientHandle: ~Copyable {
+    let pointer: OpaquePointer
+    /// All of the client's events: errors, a consumer's messages and rebalances, a producer's delivery reports.
+    let queue: OpaquePointer
+    private let callbacks: Unmanaged<ClientCallbacks>?
 
     /// Makes the client. It connects by itself, in the background.
     /// - Throws: `KafkaConfigurationError` for settings that don't go together, or files that can't be read.
-    init(properties: consuming PropertiesHandle, callbacks: ConsumerCallbacks?) throws(KafkaConfigurationError) {
+    init(
+        _ type: rd_kafka_type_t, properties: consuming PropertiesHandle, callbacks: ClientCallbacks?
+    ) throws(KafkaConfigurationError) {
         // Retained for librdkafka until `rd_kafka_destroy` has returned; released here if there will be no client.
         let context = callbacks.map { Unmanaged.passRetained($0) }
-        if let context { properties.register(context.toOpaque()) }
+        callbacks?.register(in: properties)
         do {
-            client = try properties.makeConsumer()
+            pointer = try properties.makeClient(type)
         } catch {
             context?.release()
             throw error
         }
         self.callbacks = context
-        rd_kafka_poll_set_consumer(client)
-        queue = rd_kafka_queue_get_consumer(client)
+        if type == RD_KAFKA_CONSUMER {
+            rd_kafka_poll_set_consumer(pointer)
+            queue = rd_kafka_queue_get_consumer(pointer)
+        } else {
+            queue = rd_kafka_queue_get_main(pointer)
+        }
         if let context {
             rd_kafka_queue_cb_event_enable(
-                queue, { _, context in ConsumerCallbacks.borrow(context!).wake() }, context.toOpaque())
+                queue, { _, context in ClientCallbacks.borrow(context!).wake() }, context.toOpaque())
         }
     }
 
     deinit {
         rd_kafka_queue_cb_event_enable(queue, nil, nil)
         rd_kafka_queue_destroy(queue)
-        // Whoever wanted to leave the group in order has called `close`. This must not wait for callbacks.
-        // Without a coordinator librdkafka still waits for unanswered commits, up to `session.timeout.ms`: on a
-        // thread of its own, so that neither a restart nor the end of the process is held up for longer than this.
-        let release = ClientRelease(client: client, callbacks: callbacks)
+        // Whoever wanted to leave the group in order has called `ConsumerHandle.close`. This must not wait for
+        // callbacks. Without a coordinator librdkafka still waits for unanswered commits, up to `session.timeout.ms`:
+        // on a thread of its own, so that neither a restart nor the end of the process is held up for longer than this.
+        let release = ClientRelease(client: pointer, callbacks: callbacks)
         let isDone = Mailbox<Void>()
         _ = DedicatedThread(name: "kafka-release") {
             release.run()
@@ -166,108 +189,21 @@ struct ConsumerHandle: ~Copyable {
         _ = isDone.receive(into: &done, until: MonotonicClock.now + 1_000_000_000)
     }
 
-    /// Joins the group.
-    func subscribe(_ topics: [String]) throws(KafkaFailure) {
-        let list = PartitionList()
-        for topic in topics { list.add(TopicPartition(topic: topic, partition: -1), offset: nil) }
-        let code = rd_kafka_subscribe(client, list.pointer)
-        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaFailure("can't subscribe", code) }
-    }
-
-    /// The next message or error, after serving callbacks; `nil` if there is none. Never waits.
-    ///
-    /// One at a time, not with `rd_kafka_consume_batch_queue`: during a rebalance librdkafka 2.0.2 removes messages
-    /// from a batch that it has counted as consumed, so they are never seen (fixed in 2.2.0, its issue 4208), and
-    /// messages of a partition's earlier assignment can be in one batch with those of the next. Costs about 70 ns a
-    /// message more.
-    func poll() -> UnsafeMutablePointer<rd_kafka_message_t>? { rd_kafka_consume_queue(queue, 0) }
-
-    /// Sends offsets to the group coordinator; the answer comes to `ConsumerHandler.commitAnswered`.
-    func commit(_ offsets: borrowing PartitionList, context: ConsumerCallbacks) -> rd_kafka_resp_err_t {
-        // Served by `poll`, so on the poll thread, while `self.callbacks` keeps the context alive. If the client is
-        // destroyed before the answer comes, it is not called.
-        rd_kafka_commit_queue(
-            client, offsets.pointer, queue,
-            { _, code, offsets, context in ConsumerCallbacks.borrow(context!).handler?.commitAnswered(code, offsets) },
-            Unmanaged.passUnretained(context).toOpaque())
-    }
-
-    /// Sends offsets to the group coordinator and waits for the answer, serving nothing else.
-    /// (`rd_kafka_commit` would wait without limit.)
-    func commitAndWait(
-        _ offsets: borrowing PartitionList, timeoutMilliseconds: Int,
-        answer: (rd_kafka_resp_err_t, UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> Void
-    ) {
-        let replies = rd_kafka_queue_new(client)!
-        defer { rd_kafka_queue_destroy(replies) }
-        let code = rd_kafka_commit_queue(client, offsets.pointer, replies, nil, nil)
-        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { return answer(code, nil) }
-        guard let event = rd_kafka_queue_poll(replies, Int32(timeoutMilliseconds)) else {
-            return answer(RD_KAFKA_RESP_ERR__TIMED_OUT, nil)
-        }
-        defer { rd_kafka_event_destroy(event) }
-        answer(rd_kafka_event_error(event), rd_kafka_event_topic_partition_list(event))
-    }
-
-    /// Leaves the group: serves the last revocation through the callbacks. Returns when done or at the deadline.
-    /// - Returns: whether the group was left.
-    func close(until deadline: UInt64) -> Bool {
-        let events = rd_kafka_queue_new(client)!
-        defer { rd_kafka_queue_destroy(events) }
-        if let error = rd_kafka_consumer_close_queue(client, events) {
-            rd_kafka_error_destroy(error)
-            return false
-        }
-        while rd_kafka_consumer_closed(client) == 0 {
-            guard MonotonicClock.now < deadline else { return false }
-            if let message = rd_kafka_consume_queue(events, 50) { rd_kafka_message_destroy(message) }
-        }
-        return true
+    /// Why the client can only be destroyed, after it has raised a fatal error.
+    var fatalReason: String {
+        var reason = ""
+        _ = withErrorText(&reason) { rd_kafka_fatal_error(pointer, $0, $1) }
+        return reason
     }
 }
 
 /// A client on its way out. `@unchecked Sendable`: nothing else has it any more.
 private struct ClientRelease: @unchecked Sendable {
     let client: OpaquePointer
-    let callbacks: Unmanaged<ConsumerCallbacks>?
+    let callbacks: Unmanaged<ClientCallbacks>?
 
     func run() {
         rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)
         callbacks?.release()
-    }
-}
-
-/// Owns an `rd_kafka_topic_partition_list_t`.
-struct PartitionList: ~Copyable {
-    let pointer: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>
-
-    init() { pointer = rd_kafka_topic_partition_list_new(8) }
-
-    init(copying other: UnsafePointer<rd_kafka_topic_partition_list_t>) {
-        pointer = rd_kafka_topic_partition_list_copy(other)
-    }
-
-    deinit { rd_kafka_topic_partition_list_destroy(pointer) }
-
-    var count: Int { Int(pointer.pointee.cnt) }
-
-    /// Adds a partition with an offset; `nil` stands for none.
-    func add(_ partition: TopicPartition, offset: Int64?) {
-        let element = rd_kafka_topic_partition_list_add(pointer, partition.topic, partition.partition)!
-        element.pointee.offset = offset ?? Int64(RD_KAFKA_OFFSET_INVALID)
-    }
-
-    subscript(index: Int) -> rd_kafka_topic_partition_t {
-        get { pointer.pointee.elems[index] }
-        nonmutating set { pointer.pointee.elems[index] = newValue }
-    }
-
-    /// The partitions without their offsets.
-    var partitions: [TopicPartition] { (0..<count).map { TopicPartition(self[$0]) } }
-}
-
-extension TopicPartition {
-    init(_ element: rd_kafka_topic_partition_t) {
-        self.init(topic: String(cString: element.topic), partition: element.partition)
     }
 }

@@ -60,3 +60,22 @@ final class KafkaMetrics {
 
     func gauges(for partition: TopicPartition) -> PartitionGauges { PartitionGauges(partition, factory) }
 }
+
+/// What became of messages to the dead-letter topic. Used by the producer's thread.
+final class DeadLetterMetrics {
+    /// Acknowledged.
+    let ok: Counter
+    /// Failed for a reason that passes: the sender sends it again.
+    let retry: Counter
+    /// The topic will never take the message.
+    let error: Counter
+
+    init(factory: any MetricsFactory) {
+        func counter(_ result: String) -> Counter {
+            Counter(label: "ingest_dlq_produced_total", dimensions: [("result", result)], factory: factory)
+        }
+        ok = counter("ok")
+        retry = counter("retry")
+        error = counter("error")
+    }
+}

@@ -50,6 +50,12 @@ public struct KafkaConfigurationError: Error, Sendable, Equatable, CustomStringC
     public var description: String {
         property.map { "Kafka setting \"\($0)\": \(reason)" } ?? "Kafka settings: \(reason)"
     }
+
+    static func check(_ name: String, _ value: Int, _ range: ClosedRange<Int>) throws(KafkaConfigurationError) {
+        guard !range.contains(value) else { return }
+        throw KafkaConfigurationError(
+            property: name, reason: "\(value) is not within \(range.lowerBound) to \(range.upperBound)")
+    }
 }
 
 extension KafkaSourceConfiguration {
@@ -58,15 +64,14 @@ extension KafkaSourceConfiguration {
         ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"),
     ]
 
-    /// Names under which librdkafka knows the reserved properties.
-    private static let reservedNames: Set<String> = [
-        "enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store",
-    ]
-
-    /// Settings of ours that replace the properties of the same meaning: set twice, one would silently lose.
-    private static let settingNames = [
-        "bootstrap.servers": "bootstrap servers", "metadata.broker.list": "bootstrap servers", "group.id": "group id",
-    ]
+    /// Names that the user's properties can't have, with the reason.
+    private static let refused: [String: String] = {
+        // The first two are librdkafka's names for one property.
+        let names = ["enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"]
+        let reason = "can't be changed: offsets are committed by this program, after the events are in ClickHouse"
+        return PropertiesHandle.settingNames.merging(names.map { ($0, reason) }) { first, _ in first }
+            .merging(["group.id": "is set by the group id setting, not here"]) { first, _ in first }
+    }()
 
     /// Our choices, where they differ from librdkafka's. Properties of the user replace them.
     private static let defaults: [(name: String, value: String)] = [
@@ -84,12 +89,6 @@ extension KafkaSourceConfiguration {
 
     /// Checks everything that can be checked without a connection.
     func validate() throws(KafkaConfigurationError) {
-        func check(_ name: String, _ value: Int, _ range: ClosedRange<Int>) throws(KafkaConfigurationError) {
-            guard range.contains(value) else {
-                throw KafkaConfigurationError(
-                    property: name, reason: "\(value) is not within \(range.lowerBound) to \(range.upperBound)")
-            }
-        }
         if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
         if groupID.isEmpty { throw KafkaConfigurationError(property: "group.id", reason: "is empty") }
         if topics.isEmpty || topics.contains("") {
@@ -97,12 +96,14 @@ extension KafkaSourceConfiguration {
                 property: "topics", reason: "at least one is needed, and none without a name")
         }
         if eventIDField.isEmpty { throw KafkaConfigurationError(property: "eventIDField", reason: "is empty") }
-        try check("commitIntervalMilliseconds", commitIntervalMilliseconds, 10...3_600_000)
-        try check("maximumInFlightBytes", maximumInFlightBytes, (4 * Limits.entryBytes)...(1 << 30))
-        try check("revocationTimeoutMilliseconds", revocationTimeoutMilliseconds, 0...300_000)
-        try check("requestTimeoutMilliseconds", requestTimeoutMilliseconds, 100...300_000)
-        try check("minimumRestartMilliseconds", minimumRestartMilliseconds, 1...3_600_000)
-        try check("maximumRestartMilliseconds", maximumRestartMilliseconds, minimumRestartMilliseconds...3_600_000)
+        try KafkaConfigurationError.check("commitIntervalMilliseconds", commitIntervalMilliseconds, 10...3_600_000)
+        try KafkaConfigurationError.check(
+            "maximumInFlightBytes", maximumInFlightBytes, (4 * Limits.entryBytes)...(1 << 30))
+        try KafkaConfigurationError.check("revocationTimeoutMilliseconds", revocationTimeoutMilliseconds, 0...300_000)
+        try KafkaConfigurationError.check("requestTimeoutMilliseconds", requestTimeoutMilliseconds, 100...300_000)
+        try KafkaConfigurationError.check("minimumRestartMilliseconds", minimumRestartMilliseconds, 1...3_600_000)
+        try KafkaConfigurationError.check(
+            "maximumRestartMilliseconds", maximumRestartMilliseconds, minimumRestartMilliseconds...3_600_000)
         // librdkafka checks combinations and reads key files only when it makes a client.
         let properties = try makeProperties(connects: false)
         try properties.set("log_level", "0")
@@ -114,18 +115,7 @@ extension KafkaSourceConfiguration {
     func makeProperties(connects: Bool = true) throws(KafkaConfigurationError) -> PropertiesHandle {
         let handle = PropertiesHandle()
         for (name, value) in Self.defaults { try handle.set(name, value) }
-        for (name, value) in properties {
-            if Self.reservedNames.contains(name) {
-                throw KafkaConfigurationError(
-                    property: name,
-                    reason:
-                        "can't be changed: offsets are committed by this program, after the events are in ClickHouse")
-            }
-            if let setting = Self.settingNames[name] {
-                throw KafkaConfigurationError(property: name, reason: "is set by the \(setting) setting, not here")
-            }
-            try handle.set(name, value)
-        }
+        try handle.set(properties, refusing: Self.refused)
         if connects { try handle.set("bootstrap.servers", bootstrapServers) }
         try handle.set("group.id", groupID)
         for (name, value) in Self.reserved { try handle.set(name, value) }

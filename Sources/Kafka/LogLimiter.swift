@@ -51,6 +51,21 @@ extension Logger {
     }
 }
 
+extension Logger {
+    /// Takes librdkafka's log: level (syslog's numbers), facility, text.
+    func forLibrdkafka() -> @Sendable (Int32, String, String) -> Void {
+        let limiter = LogLimiter(lines: 20, periodSeconds: 10)
+        return { [self] level, facility, text in
+            let metadata: Metadata = ["facility": "\(facility)"]
+            // Consumer and producer share the user's properties: what one of them does not know is as it should be.
+            if facility == "CONFWARN", text.contains("and will be ignored by this") {
+                return debug("librdkafka: \(text)", metadata: metadata)
+            }
+            log(level: Level(syslog: level), limiter: limiter, "librdkafka: \(text)", metadata: metadata)
+        }
+    }
+}
+
 extension Logger.Level {
     /// For syslog's levels, which librdkafka uses. What it calls an error (a broker refused a connection) is mostly
     /// something that it mends by itself.

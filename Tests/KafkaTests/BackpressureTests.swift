@@ -1,5 +1,6 @@
 import IngestCore
 import Kafka
+import MetricsTestKit
 import Synchronization
 import TestSupport
 import Testing
@@ -40,6 +41,11 @@ import Testing
         // Polling goes on while paused, or the group would evict the member.
         rig.configuration.properties += [("max.poll.interval.ms", "6000")]
         rig.intake.answer { $0 == Rig.partition(0) ? .refuse(.full("test")) : .accept }
+        let metrics = TestMetrics()
+        rig.metrics = metrics
+        func backpressure() throws -> Double? {
+            try metrics.expectGauge("ingest_backpressure_active", [("source", "kafka")]).lastValue
+        }
         try rig.produce(numbered(0..<10), partition: 0)
         try await rig.withSource { source in
             try await wait(for: "the pause") {
@@ -52,10 +58,12 @@ import Testing
             try rig.produce(numbered(10..<20), partition: 0)
             #expect(source.health.isHealthy)
             #expect(source.health.detail.contains("paused"))
+            #expect(try backpressure() == 1)
             #expect(rig.intake.events(of: Rig.partition(0)).isEmpty)
             rig.intake.releaseAll()
             try await wait(for: "the paused partition") { rig.intake.covered(Rig.partition(0)) == 0..<20 }
             try await wait(for: "the resumption") { source.partitions.allSatisfy { !$0.isPaused } }
+            #expect(try backpressure() == 0)
         }
         #expect(rig.intake.events(of: Rig.partition(0)).map(\.offset) == Array(0..<20))
         #expect(rig.ledger.count(.assigned(Rig.partition(0), committed: nil)) == 1, "evicted from the group")

@@ -45,9 +45,14 @@ public final class KafkaMock: @unchecked Sendable {
 
     /// Requests that an error can be pushed for, by their numbers in Kafka's protocol.
     public enum Request: Int16, Sendable {
+        case produce = 0
         case offsetCommit = 8
         case offsetFetch = 9
+        case findCoordinator = 10
+        case joinGroup = 11
         case heartbeat = 12
+        case syncGroup = 14
+        case initProducerID = 22
     }
 
     /// Starts a cluster.
@@ -80,6 +85,12 @@ public final class KafkaMock: @unchecked Sendable {
     /// Makes a topic.
     public func createTopic(_ name: String, partitions: Int32) throws {
         try check(rd_kafka_mock_topic_create(cluster, name, partitions, 1), "create topic \(name)")
+    }
+
+    /// Makes no topics on demand for clients that say so. The mock speaks only versions of the metadata request that
+    /// have no word for it, unless told otherwise.
+    public func allowClientsToRefuseTopicCreation() throws {
+        try check(rd_kafka_mock_set_apiversion(cluster, 3, 0, 4), "set the metadata version")
     }
 
     /// Produces messages to one partition, in order, and returns when the cluster has them all.
@@ -185,15 +196,41 @@ public final class KafkaMock: @unchecked Sendable {
     }
 
     /// Cuts all connections and accepts none until `bringUp()`.
-    public func bringDown() throws { try check(rd_kafka_mock_broker_set_down(cluster, -1), "bring down") }
+    /// - Parameter broker: only this one's; brokers are numbered from 1.
+    public func bringDown(broker: Int32 = -1) throws {
+        try check(rd_kafka_mock_broker_set_down(cluster, broker), "bring down")
+    }
 
     /// Accepts connections again.
-    public func bringUp() throws { try check(rd_kafka_mock_broker_set_up(cluster, -1), "bring up") }
+    /// - Parameter broker: only this one.
+    public func bringUp(broker: Int32 = -1) throws {
+        try check(rd_kafka_mock_broker_set_up(cluster, broker), "bring up")
+    }
+
+    /// Holds back all brokers' answers for this time. What was asked for is done at once.
+    public func delayAnswers(milliseconds: Int32) throws {
+        try check(rd_kafka_mock_broker_set_rtt(cluster, -1, milliseconds), "delay answers")
+    }
+
+    /// Makes a broker the leader of a partition.
+    public func setLeader(_ broker: Int32, of topic: String, partition: Int32 = 0) throws {
+        try check(rd_kafka_mock_partition_set_leader(cluster, topic, partition, broker), "set leader")
+    }
+
+    /// Makes a broker the coordinator of a group.
+    public func setCoordinator(_ broker: Int32, of group: String) throws {
+        try check(rd_kafka_mock_coordinator_set(cluster, "group", group, broker), "set coordinator")
+    }
 
     /// Answers the next `count` requests of a kind with an error.
     public func fail(_ request: Request, with error: KafkaMockError, count: Int = 1) {
-        let errors = [rd_kafka_resp_err_t](repeating: error.code, count: count)
-        rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, count, errors)
+        fail(request, with: [KafkaMockError?](repeating: error, count: count))
+    }
+
+    /// Answers the next requests of a kind with these errors in turn; `nil` stands for none.
+    public func fail(_ request: Request, with errors: [KafkaMockError?]) {
+        let codes = errors.map { $0?.code ?? RD_KAFKA_RESP_ERR_NO_ERROR }
+        rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, codes.count, codes)
     }
 
     private func check(_ code: rd_kafka_resp_err_t, _ action: String) throws {
@@ -205,17 +242,53 @@ public final class KafkaMock: @unchecked Sendable {
 
 /// Errors that brokers answer with.
 public enum KafkaMockError: Sendable {
+    /// The coordinator still reads the group's state.
+    case coordinatorIsLoading
+    /// The group has no coordinator for the moment.
+    case coordinatorNotAvailable
+    /// The broker has had the idempotent producer's request before.
+    case duplicateSequenceNumber
     /// Another process uses the same `group.instance.id`: fatal for the client.
     case fencedInstance
     /// The client may not use the group.
     case groupAuthorizationFailed
+    /// The topic does not take such a message.
+    case invalidRecord
+    /// The request has a message larger than the topic takes.
+    case messageTooLarge
+    /// The group's coordinator is another broker.
+    case notCoordinator
+    /// Too few replicas are in sync.
+    case notEnoughReplicas
+    /// The partition's leader is another broker.
+    case notLeader
+    /// A request of the idempotent producer is missing: fatal for the client if it is the oldest.
+    case outOfOrderSequenceNumber
+    /// The group is about to share its partitions anew.
+    case rebalanceInProgress
+    /// The replicas have not answered in time.
+    case requestTimedOut
+    /// The client may not write to the topic.
+    case topicAuthorizationFailed
     /// The group has forgotten the member: its partitions are lost.
     case unknownMember
 
     var code: rd_kafka_resp_err_t {
         switch self {
+        case .coordinatorIsLoading: RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
+        case .coordinatorNotAvailable: RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
+        case .duplicateSequenceNumber: RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER
         case .fencedInstance: RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
         case .groupAuthorizationFailed: RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
+        case .invalidRecord: RD_KAFKA_RESP_ERR_INVALID_RECORD
+        case .messageTooLarge: RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+        case .notCoordinator: RD_KAFKA_RESP_ERR_NOT_COORDINATOR
+        case .notEnoughReplicas: RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS
+        case .notLeader: RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
+        case .outOfOrderSequenceNumber: RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER
+        case .rebalanceInProgress: RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS
+        case .requestTimedOut: RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
+        case .topicAuthorizationFailed: RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
         case .unknownMember: RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID
         }
     }

@@ -75,6 +75,11 @@ public final class ServiceInstance: Sendable {
             port: port, "POST", target, Array(body.utf8), timeoutSeconds: timeoutSeconds)
     }
 
+    /// Sends a request without a body.
+    public func request(_ method: String, _ target: String) async throws -> ServiceResponse {
+        try await ServiceConnection.request(port: port, method, target)
+    }
+
     /// Asks for something.
     public func get(_ target: String) async throws -> ServiceResponse {
         try await ServiceConnection.request(port: port, "GET", target)

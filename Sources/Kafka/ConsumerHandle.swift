@@ -1,0 +1,143 @@
+// The consuming client and the lists that it takes. Each C object has one owner here, which destroys it.
+
+internal import CKafka
+internal import IngestCore
+
+/// Who serves the callbacks of a consumer; always on the poll thread.
+protocol ConsumerHandler: ClientHandler {
+    /// Partitions come or go.
+    func rebalance(_ code: rd_kafka_resp_err_t, _ partitions: consuming PartitionList)
+    /// A commit was answered.
+    func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
+}
+
+/// What a consumer's callbacks find behind their opaque pointer.
+///
+/// `@unchecked Sendable`: `handler` is set before the first poll and read on the poll thread only.
+final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
+    weak var handler: (any ConsumerHandler)?
+
+    override var clientHandler: (any ClientHandler)? { handler }
+
+    override func register(in properties: borrowing PropertiesHandle) {
+        super.register(in: properties)
+        rd_kafka_conf_set_rebalance_cb(properties.pointer) { _, code, partitions, context in
+            guard let handler = ConsumerCallbacks.borrow(context!).handler else { return }
+            if let partitions {
+                handler.rebalance(code, PartitionList(copying: partitions))
+            } else {
+                handler.rebalance(code, PartitionList())
+            }
+        }
+    }
+}
+
+/// Owns a consuming client. Except for creation, used by one thread.
+struct ConsumerHandle: ~Copyable {
+    private let base: ClientHandle
+
+    var client: OpaquePointer { base.pointer }
+
+    /// Makes the client. It connects by itself, in the background.
+    /// - Throws: `KafkaConfigurationError` for settings that don't go together, or files that can't be read.
+    init(properties: consuming PropertiesHandle, callbacks: ConsumerCallbacks?) throws(KafkaConfigurationError) {
+        base = try ClientHandle(RD_KAFKA_CONSUMER, properties: properties, callbacks: callbacks)
+    }
+
+    /// Why the client can only be destroyed, after it has raised a fatal error.
+    var fatalReason: String { base.fatalReason }
+
+    /// Joins the group.
+    func subscribe(_ topics: [String]) throws(KafkaFailure) {
+        let list = PartitionList()
+        for topic in topics { list.add(TopicPartition(topic: topic, partition: -1), offset: nil) }
+        let code = rd_kafka_subscribe(client, list.pointer)
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaFailure("can't subscribe", code) }
+    }
+
+    /// The next message or error, after serving callbacks; `nil` if there is none. Never waits.
+    ///
+    /// One at a time, not with `rd_kafka_consume_batch_queue`: during a rebalance librdkafka 2.0.2 removes messages
+    /// from a batch that it has counted as consumed, so they are never seen (fixed in 2.2.0, its issue 4208), and
+    /// messages of a partition's earlier assignment can be in one batch with those of the next. Costs about 70 ns a
+    /// message more.
+    func poll() -> UnsafeMutablePointer<rd_kafka_message_t>? { rd_kafka_consume_queue(base.queue, 0) }
+
+    /// Sends offsets to the group coordinator; the answer comes to `ConsumerHandler.commitAnswered`.
+    func commit(_ offsets: borrowing PartitionList, context: ConsumerCallbacks) -> rd_kafka_resp_err_t {
+        // Served by `poll`, so on the poll thread, while `ClientHandle` keeps the context alive. If the client is
+        // destroyed before the answer comes, it is not called.
+        rd_kafka_commit_queue(
+            client, offsets.pointer, base.queue,
+            { _, code, offsets, context in ConsumerCallbacks.borrow(context!).handler?.commitAnswered(code, offsets) },
+            Unmanaged.passUnretained(context).toOpaque())
+    }
+
+    /// Sends offsets to the group coordinator and waits for the answer, serving nothing else.
+    /// (`rd_kafka_commit` would wait without limit.)
+    func commitAndWait(
+        _ offsets: borrowing PartitionList, timeoutMilliseconds: Int,
+        answer: (rd_kafka_resp_err_t, UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> Void
+    ) {
+        let replies = rd_kafka_queue_new(client)!
+        defer { rd_kafka_queue_destroy(replies) }
+        let code = rd_kafka_commit_queue(client, offsets.pointer, replies, nil, nil)
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { return answer(code, nil) }
+        guard let event = rd_kafka_queue_poll(replies, Int32(timeoutMilliseconds)) else {
+            return answer(RD_KAFKA_RESP_ERR__TIMED_OUT, nil)
+        }
+        defer { rd_kafka_event_destroy(event) }
+        answer(rd_kafka_event_error(event), rd_kafka_event_topic_partition_list(event))
+    }
+
+    /// Leaves the group: serves the last revocation through the callbacks. Returns when done or at the deadline.
+    /// - Returns: whether the group was left.
+    func close(until deadline: UInt64) -> Bool {
+        let events = rd_kafka_queue_new(client)!
+        defer { rd_kafka_queue_destroy(events) }
+        if let error = rd_kafka_consumer_close_queue(client, events) {
+            rd_kafka_error_destroy(error)
+            return false
+        }
+        while rd_kafka_consumer_closed(client) == 0 {
+            guard MonotonicClock.now < deadline else { return false }
+            if let message = rd_kafka_consume_queue(events, 50) { rd_kafka_message_destroy(message) }
+        }
+        return true
+    }
+}
+
+/// Owns an `rd_kafka_topic_partition_list_t`.
+struct PartitionList: ~Copyable {
+    let pointer: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>
+
+    init() { pointer = rd_kafka_topic_partition_list_new(8) }
+
+    init(copying other: UnsafePointer<rd_kafka_topic_partition_list_t>) {
+        pointer = rd_kafka_topic_partition_list_copy(other)
+    }
+
+    deinit { rd_kafka_topic_partition_list_destroy(pointer) }
+
+    var count: Int { Int(pointer.pointee.cnt) }
+
+    /// Adds a partition with an offset; `nil` stands for none.
+    func add(_ partition: TopicPartition, offset: Int64?) {
+        let element = rd_kafka_topic_partition_list_add(pointer, partition.topic, partition.partition)!
+        element.pointee.offset = offset ?? Int64(RD_KAFKA_OFFSET_INVALID)
+    }
+
+    subscript(index: Int) -> rd_kafka_topic_partition_t {
+        get { pointer.pointee.elems[index] }
+        nonmutating set { pointer.pointee.elems[index] = newValue }
+    }
+
+    /// The partitions without their offsets.
+    var partitions: [TopicPartition] { (0..<count).map { TopicPartition(self[$0]) } }
+}
+
+extension TopicPartition {
+    init(_ element: rd_kafka_topic_partition_t) {
+        self.init(topic: String(cString: element.topic), partition: element.partition)
+    }
+}
