@@ -2,6 +2,19 @@
 
 namespace csj {
 
+namespace {
+
+// Deeper than anything whose shape is of use.
+constexpr size_t shapeDepth = 1 << 16;
+
+// Bytes of numbers, literals and what people write in their place: NaN, -Infinity, None, 2026-11-23.
+bool isWord(uint8_t byte) {
+    return isDigit(byte) || uint8_t((byte | 0x20) - 'a') < 26 || byte == '-' || byte == '+' || byte == '.'
+        || byte == '_';
+}
+
+}  // namespace
+
 size_t EventScanner::skipSpace(size_t at, size_t end) const {
     while (at < end && isSpace(body[at])) at++;
     return at;
@@ -18,38 +31,64 @@ size_t EventScanner::lineEnd(size_t at, size_t end) const {
     return found != nullptr ? size_t(found - body) : end;
 }
 
-size_t EventScanner::sliceEnd(size_t at) const {
-    size_t depth = 0;
-    bool inString = false;
-    for (; at < length; at++) {
+// Two values without a separator between them, a quote in a word, or a closing bracket of the wrong kind: whatever
+// lost or added a quote leads to one of these, nearly always before the next value ends.
+EventScanner::Shape EventScanner::walkShape(size_t &at, size_t end) {
+    closers.clear();
+    bool isBehindValue = false;
+    while (at < end) {
+        if (isBehindValue && closers.empty()) return Shape::whole;
         uint8_t byte = body[at];
-        if (inString) {
-            if (byte == '\\') at++;
-            else if (byte == '"') inString = false;
+        if (isSpace(byte)) {
+            at++;
             continue;
         }
         switch (byte) {
-        case '"':
-            inString = true;
-            break;
-        case '{': case '[':
-            depth++;
-            break;
-        case '}':
-            if (depth > 0) depth--;
-            break;
-        case ']':
-            if (depth == 0) return at;
-            depth--;
-            break;
-        case ',':
-            if (depth == 0) return at;
-            break;
+        case ',': case ':':
+            if (closers.empty()) return Shape::broken;
+            isBehindValue = false;
+            at++;
+            continue;
+        case '}': case ']':
+            if (closers.empty() || closers.back() != byte) return Shape::broken;
+            closers.pop_back();
+            isBehindValue = true;
+            at++;
+            continue;
         default:
             break;
         }
+        if (isBehindValue) return Shape::broken;
+        if (byte == '{' || byte == '[') {
+            if (closers.size() == shapeDepth) return Shape::broken;
+            closers.push_back(byte == '{' ? '}' : ']');
+            at++;
+            continue;
+        }
+        isBehindValue = true;
+        if (byte == '"') {
+            while (++at < end && body[at] != '"') {
+                if (body[at] == '\\') at++;
+            }
+            if (at >= end) return Shape::broken;
+            at++;
+        } else if (isWord(byte)) {
+            while (at < end && isWord(body[at])) at++;
+        } else {
+            return Shape::broken;
+        }
     }
-    return length;
+    return isBehindValue && closers.empty() ? Shape::whole : Shape::unfinished;
+}
+
+bool EventScanner::beginsLongObject(size_t start, size_t end) {
+    if (start == end || body[start] != '{') return false;
+    switch (body[end - 1]) {
+    case '{': case '[': case ',': case ':':
+        return walkShape(start, end) == Shape::unfinished;
+    default:
+        return false;
+    }
 }
 
 }  // namespace csj

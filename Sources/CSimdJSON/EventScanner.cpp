@@ -51,7 +51,8 @@ void EventScanner::begin(const uint8_t *newBody, size_t newLength, CSJFormat for
 }
 
 // A body whose first line is a whole value holds lines; else it may be one object over several lines. No body of
-// several events is both.
+// several events is both. Of a body that is neither, the first line's shape decides: lines cut out of one broken
+// object could look like events.
 EventScanner::Mode EventScanner::detect() {
     size_t start = skipSpace(0, length);
     size_t end = lineEnd(start, length);
@@ -59,7 +60,7 @@ EventScanner::Mode EventScanner::detect() {
     CSJEvent event{};
     if (index(start, end) == CSJ_VALID && walkEvent(event) && walk.atEnd()) return Mode::lines;
     if (index(start, length) == CSJ_VALID && walkEvent(event) && walk.atEnd()) return Mode::object;
-    return Mode::lines;
+    return beginsLongObject(start, trimSpace(start, end)) ? Mode::object : Mode::lines;
 }
 
 size_t EventScanner::next(CSJEvent *events, size_t capacity) {
@@ -84,13 +85,15 @@ bool EventScanner::nextEvent(CSJEvent &event) {
         return nextSlice(event);
     case Mode::arrayTail:
         return nextArrayTail(event);
+    case Mode::arrayRest:
+        return nextArrayRest(event);
     }
     return false;
 }
 
 bool EventScanner::nextObject(CSJEvent &event) {
     mode = Mode::done;
-    scanAlone(0, length, event);
+    scanAlone(0, length, eventLimit, event);
     return true;
 }
 
@@ -159,9 +162,9 @@ bool EventScanner::nextElement(CSJEvent &event) {
     if (elements > 0) {
         if (walk.peek() != ',') {
             mode = Mode::done;
-            event.offset = walk.offset();
             walk.unexpected();
             tellFailure(event);
+            tellRest(windowStart + walk.offset(), event);
             return true;
         }
         walk.advance();
@@ -177,33 +180,67 @@ bool EventScanner::nextElement(CSJEvent &event) {
     return nextSlice(event);
 }
 
-// Once an array is known to be broken, its elements are cut out by brackets and quotes alone and each is scanned by
-// itself, so that the answer can name each bad one.
+// Once an array is known to be broken, its elements are told apart by their shape alone and each is scanned by
+// itself: what is wrong within a string, number or name costs only its element. Where the shape is broken too,
+// nothing behind can be told apart for certain (what was within strings may seem to be outside): the rest of the
+// body is one bad event.
 bool EventScanner::nextSlice(CSJEvent &event) {
-    size_t start = position;
-    size_t end = sliceEnd(start);
-    bool isClosed = end < length;
-    bool isLast = !isClosed || body[end] == ']';
-    position = isClosed ? end + 1 : length;
-    if (isLast) mode = Mode::arrayTail;
-    if (isLast && elements == 0 && skipSpace(start, end) == end) return nextArrayTail(event);
+    size_t start = skipSpace(position, length);
+    position = start;
+    if (start == length) {
+        suspicion = CSJ_TRUNCATED;
+        return nextArrayTail(event);
+    }
+    if (elements == 0 && body[start] == ']') {
+        position = start + 1;
+        return nextArrayTail(event);
+    }
+    size_t end = start;
+    bool isMissing = body[start] == ',' || body[start] == ']';
+    if (!isMissing && walkShape(end, length) != Shape::whole) {
+        mode = Mode::done;
+        scanAlone(start, length, SIZE_MAX, event);
+        tellProblem(CSJ_UNEXPECTED, start, event);
+        tellRest(start, event);
+        return true;
+    }
     elements++;
-    scanAlone(start, end, event);
-    if (event.verdict == CSJ_EMPTY) event.verdict = CSJ_UNEXPECTED;
+    scanAlone(start, end, eventLimit, event);
+    if (isMissing) event.verdict = CSJ_UNEXPECTED;
     if (event.verdict != CSJ_VALID) suspicion = CSJ_VALID;
-    if (!isClosed && event.verdict == CSJ_VALID) suspicion = CSJ_TRUNCATED;
+    position = skipSpace(end, length);
+    if (position == length) {
+        mode = Mode::arrayTail;
+        suspicion = CSJ_TRUNCATED;
+        return true;
+    }
+    switch (body[position]) {
+    case ',':
+        position++;
+        break;
+    case ']':
+        position++;
+        mode = Mode::arrayTail;
+        break;
+    default:
+        mode = Mode::arrayRest;
+    }
+    return true;
+}
+
+bool EventScanner::nextArrayRest(CSJEvent &event) {
+    mode = Mode::done;
+    tellProblem(CSJ_UNEXPECTED, position, event);
+    tellRest(position, event);
     return true;
 }
 
 bool EventScanner::nextArrayTail(CSJEvent &event) {
     mode = Mode::done;
-    event.offset = skipSpace(position, length);
-    if (event.offset < length) {
-        tellProblem(CSJ_TRAILING, event.offset, event);
-        return true;
-    }
-    tellProblem(suspicion, event.offset, event);
-    return suspicion != CSJ_VALID;
+    size_t start = skipSpace(position, length);
+    tellProblem(start < length ? CSJ_TRAILING : suspicion, start, event);
+    tellRest(start, event);
+    return event.verdict != CSJ_VALID;
 }
 
 CSJVerdict EventScanner::index(size_t start, size_t end) {
@@ -239,12 +276,12 @@ CSJVerdict EventScanner::index(size_t start, size_t end) {
     }
 }
 
-void EventScanner::scanAlone(size_t start, size_t end, CSJEvent &event) {
+void EventScanner::scanAlone(size_t start, size_t end, size_t sizeLimit, CSJEvent &event) {
     start = skipSpace(start, end);
     end = trimSpace(start, end);
     event.offset = start;
     event.length = end - start;
-    CSJVerdict verdict = end == start ? CSJ_EMPTY : end - start > eventLimit ? CSJ_TOO_LARGE : index(start, end);
+    CSJVerdict verdict = end == start ? CSJ_EMPTY : end - start > sizeLimit ? CSJ_TOO_LARGE : index(start, end);
     if (verdict != CSJ_VALID) {
         tellProblem(verdict, start, event);
     } else if (!walkEvent(event) || !(walk.atEnd() || walk.fail(CSJ_TRAILING, walk.offset()))) {
@@ -292,8 +329,9 @@ bool EventScanner::walkMembers(CSJEvent &event) {
         walk.advance();
         if (isID) {
             if (isFound) tellProblem(CSJ_ID_TWICE, windowStart + quote, event);
-            isFound = true;
             if (!walkID(event)) return false;
+            if (isFound) event.id_kind = CSJ_ID_ABSENT;  // which of them is it?
+            isFound = true;
         } else {
             uint8_t first = walk.peek();
             if (!(first == '{' || first == '[' ? walk.value(1) : walk.scalar(first))) return false;
@@ -348,6 +386,12 @@ void EventScanner::judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &
     event.id_kind = isEscaped ? CSJ_ID_ESCAPED : CSJ_ID_SLICE;
     event.id_offset = uint32_t(offset - event.offset);
     event.id_length = uint32_t(size);
+}
+
+void EventScanner::tellRest(size_t start, CSJEvent &event) const {
+    event.offset = start;
+    event.length = trimSpace(start, length) - start;
+    event.id_kind = CSJ_ID_ABSENT;
 }
 
 void EventScanner::tellFailure(CSJEvent &event) const {

@@ -22,7 +22,8 @@ public:
     size_t next(CSJEvent *events, size_t capacity);
 
 private:
-    enum class Mode { done, object, lines, array, slices, arrayTail };
+    enum class Mode { done, object, lines, array, slices, arrayTail, arrayRest };
+    enum class Shape { whole, unfinished, broken };
 
     Mode detect();
     bool nextEvent(CSJEvent &event);
@@ -30,6 +31,7 @@ private:
     bool nextLine(CSJEvent &event);
     bool nextElement(CSJEvent &event);
     bool nextSlice(CSJEvent &event);
+    bool nextArrayRest(CSJEvent &event);
     bool nextArrayTail(CSJEvent &event);
 
     // Runs the first stage over body[start, end) and puts the walk at its first token.
@@ -37,8 +39,8 @@ private:
     // Indexes the next lines. Returns true if that is one bad line, which `event` then tells; else the lines from
     // `position` to `windowEnd`, perhaps none, can be walked.
     bool openWindow(CSJEvent &event);
-    // Scans body[start, end), which should be exactly one event.
-    void scanAlone(size_t start, size_t end, CSJEvent &event);
+    // Scans body[start, end), which should be exactly one event of at most `sizeLimit` bytes.
+    void scanAlone(size_t start, size_t end, size_t sizeLimit, CSJEvent &event);
     // Walks one value. Returns false if the walk failed; what JSON allows and we don't is the event's verdict.
     bool walkEvent(CSJEvent &event);
     bool walkMembers(CSJEvent &event);
@@ -46,6 +48,8 @@ private:
     bool isIDField(size_t quote, bool isEscaped);
     bool isEscapedIDField(size_t quote);
     void judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event);
+    // Makes `event` all bytes from `start` to the body's end, which hold who knows how many events.
+    void tellRest(size_t start, CSJEvent &event) const;
     // Writes the walk's failure into `event`.
     void tellFailure(CSJEvent &event) const;
     void tellProblem(CSJVerdict verdict, size_t offset, CSJEvent &event) const;
@@ -53,7 +57,11 @@ private:
     size_t skipSpace(size_t at, size_t end) const;
     size_t trimSpace(size_t start, size_t end) const;
     size_t lineEnd(size_t at, size_t end) const;
-    size_t sliceEnd(size_t at) const;
+    // Moves `at` behind the value there, by quotes, brackets and separators alone: a number may be any word, a string
+    // any bytes. Whole JSON values have a whole shape.
+    Shape walkShape(size_t &at, size_t end);
+    // Whether the line body[start, end) looks like the first of an object over several lines.
+    bool beginsLongObject(size_t start, size_t end);
 
     const std::string field;
     const size_t eventLimit;
@@ -71,6 +79,7 @@ private:
     size_t singleUntil = 0;            // lines before this are indexed one by one: one of them is bad
     size_t elements = 0;               // of an array, walked so far
     CSJVerdict suspicion = CSJ_VALID;  // why an array is read by slices, until a slice shows it
+    std::vector<uint8_t> closers;      // what closes each bracket that a shape has opened
 };
 
 }  // namespace csj

@@ -19,7 +19,12 @@ public enum BodyFormat: Sendable {
     }
 }
 
-/// What a body held.
+/// What a body held. Every byte of it lies in exactly one event, good or bad, but for white space and an array's own
+/// brackets and commas.
+///
+/// A bad line costs only itself. So does a bad element of an array, as long as quotes, brackets and commas still tell
+/// where it ends, which a fault within a string, number or name does not change. Where they don't, the rest of the
+/// body, from the start of that element, is one bad event: what is behind might as well be the inside of a string.
 public struct BodyReport: Sendable {
     /// One event that is none.
     public struct Problem: Sendable, Equatable {
@@ -27,8 +32,11 @@ public struct BodyReport: Sendable {
         public let index: Int
         /// Where it starts in the body.
         public let offset: Int
-        /// Its length, in bytes; 0 where its end can't be told.
+        /// Its length, in bytes; 0 for what is missing: an element between two commas, or the end of an array.
         public let length: Int
+        /// The id that it has all the same; `nil` if it has none, or more than one, or it was not found before what
+        /// is wrong, or it can't be kept.
+        public let eventID: String?
         /// What is wrong; its offset counts from the start of the body.
         public let error: InvalidEvent
     }
@@ -37,15 +45,6 @@ public struct BodyReport: Sendable {
     public internal(set) var accepted = 0
     /// Bad events.
     public internal(set) var rejected = 0
-    /// The first of them, at most `Limits.reportedProblems`.
-    public private(set) var problems: [Problem] = []
-
-    mutating func add(_ event: CSJEvent, at index: Int, field: String) {
-        rejected += 1
-        guard problems.count < Limits.reportedProblems else { return }
-        problems.append(
-            Problem(
-                index: index, offset: event.offset, length: event.length,
-                error: InvalidEvent(event.verdict, field: field, byteOffset: event.problem_offset)))
-    }
+    /// The first of them, as many as the caller wants.
+    public internal(set) var problems: [Problem] = []
 }

@@ -73,9 +73,11 @@ public final class EventScanner {
 
     /// Appends all valid events of a body to `buffer`, in order. An event's payload is its bytes as they stand in
     /// the body, without the white space around it. The body is read only during the call; 4 GiB at most.
+    /// - Parameter reportedProblems: bad events that the report describes one by one; the others are counted.
     /// - Returns: how many events there were, and what is wrong with the others.
     public func appendEvents(
-        of body: UnsafeRawBufferPointer, format: BodyFormat, to buffer: EventBuffer
+        of body: UnsafeRawBufferPointer, format: BodyFormat, to buffer: EventBuffer,
+        reportedProblems: Int = Limits.reportedProblems
     ) -> BodyReport {
         precondition(body.count < 1 << 32, "a body of 4 GiB or more")
         var report = BodyReport()
@@ -86,7 +88,10 @@ public final class EventScanner {
             for index in 0..<count {
                 let event = run[index]
                 guard event.verdict == CSJ_VALID else {
-                    report.add(event, at: report.accepted + report.rejected, field: eventIDField)
+                    if report.problems.count < reportedProblems {
+                        report.problems.append(problem(event, of: body, at: report.accepted + report.rejected))
+                    }
+                    report.rejected += 1
                     continue
                 }
                 append(event, of: body, to: buffer)
@@ -110,6 +115,22 @@ public final class EventScanner {
         default:
             buffer.append(payload: payload, id: .derived)
         }
+    }
+
+    private func problem(_ event: CSJEvent, of body: UnsafeRawBufferPointer, at index: Int) -> BodyReport.Problem {
+        BodyReport.Problem(
+            index: index, offset: event.offset, length: event.length, eventID: eventID(ofBad: event, of: body),
+            error: InvalidEvent(event.verdict, field: eventIDField, byteOffset: event.problem_offset))
+    }
+
+    /// The id found before the problem was; not that of the first of several values.
+    private func eventID(ofBad event: CSJEvent, of body: UnsafeRawBufferPointer) -> String? {
+        guard event.verdict != CSJ_TRAILING, event.id_kind != CSJ_ID_ABSENT else { return nil }
+        let (start, length) = (event.offset + Int(event.id_offset), Int(event.id_length))
+        guard event.id_kind == CSJ_ID_ESCAPED else {
+            return String(decoding: body[start..<(start + length)], as: UTF8.self)
+        }
+        return String(decoding: unescape(body, start, length), as: UTF8.self)
     }
 
     private func begin(_ bytes: UnsafeRawBufferPointer, _ format: CSJFormat) {

@@ -1,5 +1,5 @@
 internal import CSimdJSON
-internal import IngestCore
+public import IngestCore
 
 /// Why bytes are not an event.
 public struct InvalidEvent: Error, Sendable, Equatable, CustomStringConvertible {
@@ -19,8 +19,28 @@ public struct InvalidEvent: Error, Sendable, Equatable, CustomStringConvertible 
     }
 
     /// All of it in one line.
-    public var description: String {
-        byteOffset.map { "\(kind): \(message) (byte \($0))" } ?? "\(kind): \(message)"
+    public var description: String { "\(kind): \(located)" }
+
+    /// The message and where.
+    fileprivate var located: String { byteOffset.map { "\(message) (byte \($0))" } ?? message }
+}
+
+extension DeadLetter {
+    /// A dead letter of what a source found to be no event.
+    /// - Parameters:
+    ///   - payload: the bytes, which are copied.
+    ///   - problem: what is wrong; its offset counts from the start of `payload`.
+    ///   - eventID: the event's id if it has one that can be told; else it is derived from `payload`.
+    ///   - table: the destination table.
+    ///   - kafka: the message that it was; `nil` for HTTP.
+    ///   - failedAt: when it was found, milliseconds since 1970 UTC.
+    public init(
+        invalid payload: UnsafeRawBufferPointer, _ problem: InvalidEvent, eventID: String?, table: String,
+        kafka: KafkaOrigin? = nil, failedAt: Int64 = WallClock.milliseconds
+    ) {
+        self.init(
+            eventID: eventID ?? EventID.derive(from: payload), failedAt: failedAt, table: table,
+            problem: Problem(kind: problem.kind, message: problem.located), kafka: kafka, payload: Array(payload))
     }
 }
 

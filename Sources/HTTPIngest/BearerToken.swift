@@ -1,6 +1,6 @@
 internal import HTTPTypes
 
-/// The secret that ingest requests must carry in `Authorization: Bearer ...` (RFC 6750).
+/// The secret that requests must carry in `Authorization: Bearer ...` (RFC 6750).
 struct BearerToken: Sendable {
     private let secret: [UInt8]
 

@@ -13,7 +13,8 @@ public struct HTTPIngestConfiguration: Sendable {
     public var maxConnections: Int
     /// A connection is closed when a request stalls, or none begins, for this long.
     public var idleTimeout: Duration
-    /// The bearer token that ingest requests must carry; `nil` lets everyone in.
+    /// The bearer token that requests must carry which bring events, or concern dead letters or held streams; `nil`
+    /// lets everyone in. Health, metrics and status are open to all.
     public var token: String?
     /// Name of the top-level field that holds the event id.
     public var eventIDField: String

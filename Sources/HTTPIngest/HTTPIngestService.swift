@@ -1,3 +1,4 @@
+public import CoreMetrics
 internal import HTTPTypes
 internal import HummingbirdCore
 public import IngestCore
@@ -26,20 +27,25 @@ public final class HTTPIngestService: Service {
     ///   - configuration: what the operator decides.
     ///   - routes: which stream a request's events go to.
     ///   - intake: takes the events; answers when they are on stable storage.
-    ///   - operations: answers health, status, metrics and `ack=inserted`.
+    ///   - operations: answers health, status, metrics and `ack=inserted`, and works on dead letters.
     ///   - logger: for what happens to the server; requests are not logged.
+    ///   - metricsFactory: where metric handles are made.
     public init(
         configuration: HTTPIngestConfiguration, routes: StreamRoutes, intake: any EventIntake,
-        operations: any ServiceOperations, logger: Logger
+        operations: any ServiceOperations, logger: Logger, metricsFactory: any MetricsFactory = MetricsSystem.factory
     ) {
         precondition(
             configuration.maxBodyBytes > 0 && configuration.maxBodyBytes <= HTTPIngestConfiguration.largestBodyBytes,
             "maxBodyBytes out of range")
         precondition(
             configuration.maxBufferedBytes >= configuration.maxBodyBytes, "maxBufferedBytes below maxBodyBytes")
+        let token = configuration.token.map { BearerToken($0) }
         let handler = RequestHandler(
-            ingest: IngestRoute(configuration: configuration, routes: routes, intake: intake, operations: operations),
-            operations: OperationsRoutes(operations: operations))
+            ingest: IngestRoute(
+                configuration: configuration, token: token, routes: routes, intake: intake, operations: operations,
+                metrics: IngestMetrics(routes.all, factory: metricsFactory)),
+            observation: ObservationRoutes(operations: operations),
+            management: ManagementRoutes(token: token, operations: operations))
         let port = PortAnnouncement()
         self.configuration = configuration
         self.handler = handler

@@ -3,6 +3,8 @@ struct IngestQuery: Equatable {
     /// How long to wait until the events are in ClickHouse (`ack=inserted`); `nil` answers once they are on stable
     /// storage.
     private(set) var insertionTimeout: Duration?
+    /// Whether bad events become dead letters (`on_error=dead_letter`); else one of them refuses the whole request.
+    private(set) var keepsBadEvents = false
 
     /// Wait of `ack=inserted` without `timeout`.
     static let defaultTimeout = Duration.seconds(10)
@@ -15,30 +17,30 @@ struct IngestQuery: Equatable {
         guard let query, !query.isEmpty else { return }
         var isInserted = false
         var timeout: Duration?
-        for pair in query.utf8.split(separator: UInt8(ascii: "&")) {
-            let parts = pair.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
-            let name = PercentEncoding.decode(parts[0]) ?? ""
-            let value = parts.count == 2 ? PercentEncoding.decode(parts[1]) ?? "" : ""
+        for (name, value) in try QueryParameters(query).pairs {
             switch name {
             case "ack":
                 guard value == "inserted" else {
-                    throw .badRequest(
-                        "bad_parameter",
+                    throw .badParameter(
                         "ack can be \"inserted\"; without it the answer comes once the events are on stable storage")
                 }
                 isInserted = true
             case "timeout":
                 guard let duration = Self.duration(value), duration > .zero, duration <= Self.longestTimeout else {
-                    throw .badRequest("bad_parameter", "timeout is a number and a unit, 500ms, 10s or 2m; 5m at most")
+                    throw .badParameter("timeout is a number and a unit, 500ms, 10s or 2m; 5m at most")
                 }
                 timeout = duration
+            case "on_error":
+                guard value == "dead_letter" else {
+                    throw .badParameter(
+                        "on_error can be \"dead_letter\"; without it a bad event refuses the whole request")
+                }
+                keepsBadEvents = true
             default:
-                throw .badRequest("bad_parameter", "unknown parameter \"\(name)\"")
+                throw .unknownParameter(name)
             }
         }
-        guard isInserted || timeout == nil else {
-            throw .badRequest("bad_parameter", "timeout goes with ack=inserted")
-        }
+        guard isInserted || timeout == nil else { throw .badParameter("timeout goes with ack=inserted") }
         if isInserted { insertionTimeout = timeout ?? Self.defaultTimeout }
     }
 

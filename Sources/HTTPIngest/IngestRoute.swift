@@ -1,8 +1,8 @@
+internal import CoreMetrics
 internal import EventJSON
 internal import HTTPTypes
 internal import HummingbirdCore
 internal import IngestCore
-internal import Metrics
 internal import NIOCore
 
 /// Takes events: checks the request before its body is read, reads it, checks the events, hands them over, and answers
@@ -17,24 +17,24 @@ final class IngestRoute: Sendable {
     private let metrics: IngestMetrics
 
     init(
-        configuration: HTTPIngestConfiguration, routes: StreamRoutes, intake: any EventIntake,
-        operations: any ServiceOperations
+        configuration: HTTPIngestConfiguration, token: BearerToken?, routes: StreamRoutes, intake: any EventIntake,
+        operations: any ServiceOperations, metrics: IngestMetrics
     ) {
-        token = configuration.token.map { BearerToken($0) }
+        self.token = token
         self.routes = routes
         self.intake = intake
         self.operations = operations
         collector = BodyCollector(
             limit: configuration.maxBodyBytes, budget: ByteBudget(limit: configuration.maxBufferedBytes))
         scanners = ScannerPool(eventIDField: configuration.eventIDField)
-        metrics = IngestMetrics(routes.all)
+        self.metrics = metrics
     }
 
     /// A request whose body may come.
     struct Admission {
         let stream: Stream
         let content: ContentDescription
-        let insertionTimeout: Duration?
+        let query: IngestQuery
         let expectsContinue: Bool
     }
 
@@ -47,49 +47,63 @@ final class IngestRoute: Sendable {
         let content = try ContentDescription(request.headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: routes.stream(for: name), content: content, insertionTimeout: query.insertionTimeout,
+            stream: routes.stream(for: name), content: content, query: query,
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
     }
 
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
-        let (events, report) = try await collector.collect(&body, length: admission.content.length) { body in
-            scan(body, as: admission.content.format)
-        }
         let counters = metrics[admission.stream]
-        guard report.rejected == 0 else {
-            counters.rejected.increment(by: report.accepted + report.rejected)
-            throw Problem.invalidEvents(report)
-        }
-        guard report.accepted > 0 else {
-            var problem = Problem.badRequest("empty", "the body holds no events")
-            problem.isBodyRead = true
-            throw problem
+        let contents = try await collector.collect(&body, length: admission.content.length) { body in
+            let contents = scan(body, for: admission)
+            if let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents) {
+                counters.rejected.increment(by: contents.report.accepted + contents.report.rejected)
+                throw refusal
+            }
+            return contents
         }
         let receipt: Receipt
         do throws(IntakeError) {
             receipt = try await intake.append(
-                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds, events: events)
+                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
+                events: contents.events, deadLetters: contents.deadLetters)
         } catch {
-            counters.refused.increment(by: report.accepted)
+            counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
+            if error.isFull { metrics.backpressure.record(true) }
             throw Problem(error)
         }
-        counters.accepted.increment(by: report.accepted)
-        let acceptance = Acceptance(count: report.accepted, stream: admission.stream, sequences: receipt.sequences)
-        guard let timeout = admission.insertionTimeout else { return acceptance.answer }
+        counters.accepted.increment(by: contents.report.accepted)
+        counters.deadLettered.increment(by: contents.deadLetters.count)
+        metrics.backpressure.record(false)
+        let acceptance = Acceptance(
+            count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
+            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
         return try await insertion(of: acceptance, within: timeout)
     }
 
-    private func scan(_ body: ByteBuffer, as format: BodyFormat) -> (EventBuffer, BodyReport) {
+    private func scan(_ body: ByteBuffer, for admission: Admission) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
-        let report = scanners.withScanner { scanner in
-            body.withUnsafeReadableBytes { scanner.appendEvents(of: $0, format: format, to: events) }
+        let keepsBadEvents = admission.query.keepsBadEvents
+        return body.withUnsafeReadableBytes { bytes in
+            let report = scanners.withScanner { scanner in
+                scanner.appendEvents(
+                    of: bytes, format: admission.content.format, to: events,
+                    reportedProblems: keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems)
+            }
+            guard keepsBadEvents, report.rejected <= Limits.requestDeadLetters else {
+                return BodyContents(events: events, deadLetters: [], report: report)
+            }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
+            return BodyContents(events: events, deadLetters: letters, report: report)
         }
-        return (events, report)
     }
 
     private func insertion(of acceptance: Acceptance, within timeout: Duration) async throws -> Answer {
+        guard acceptance.count > 0 else {
+            return acceptance.answer(InsertionReport(inserted: 0, deadLettered: 0, deadLetterIDs: []))
+        }
         let report = await operations.insertion(
             of: acceptance.sequences, in: acceptance.stream.id, timeout: timeout)
         guard let report else {
@@ -100,33 +114,6 @@ final class IngestRoute: Sendable {
             problem.isBodyRead = true
             throw problem
         }
-        var text = JSONText()
-        text.object {
-            acceptance.write(to: &$0)
-            $0.member("inserted", report.inserted)
-            $0.member("dead_lettered", report.deadLettered)
-            $0.array("dead_letter_ids", report.deadLetterIDs)
-        }
-        return .json(.ok, text)
-    }
-}
-
-/// Events that are on stable storage.
-struct Acceptance {
-    let count: Int
-    let stream: Stream
-    let sequences: Range<UInt64>
-
-    func write(to text: inout JSONText) {
-        text.member("accepted", count)
-        text.member("stream", stream.table)
-        text.member("first_sequence", sequences.lowerBound)
-        text.member("last_sequence", sequences.upperBound - 1)
-    }
-
-    var answer: Answer {
-        var text = JSONText()
-        text.object { write(to: &$0) }
-        return .json(.accepted, text)
+        return acceptance.answer(report)
     }
 }

@@ -27,13 +27,18 @@ struct Problem: Error {
 
     static let notFound = Problem(.notFound, "not_found", "there is nothing at this path")
 
-    static func methodNotAllowed(_ allowed: String) -> Problem {
+    static func methodNotAllowed(_ methods: [HTTPRequest.Method]) -> Problem {
+        let allowed = methods.map(\.rawValue).joined(separator: ", ")
         var problem = Problem(.methodNotAllowed, "method_not_allowed", "this path takes \(allowed)")
         problem.header = HTTPField(name: .allow, value: allowed)
         return problem
     }
 
     static func badRequest(_ kind: String, _ detail: String) -> Problem { Problem(.badRequest, kind, detail) }
+
+    static func badParameter(_ detail: String) -> Problem { badRequest("bad_parameter", detail) }
+
+    static func unknownParameter(_ name: String) -> Problem { badParameter("unknown parameter \"\(name)\"") }
 
     static func unsupported(_ detail: String) -> Problem {
         Problem(.unsupportedMediaType, "unsupported_type", detail)
@@ -68,11 +73,35 @@ struct Problem: Error {
         isBodyRead = true
     }
 
+    init(_ failure: OperationFailure) {
+        switch failure {
+        case .notFound(let reason): self.init(.notFound, "not_found", reason)
+        case .impossible(let reason): self.init(.conflict, "impossible", reason)
+        case .unavailable(let reason): self = .unavailable("unavailable", reason, retryAfter: 5)
+        }
+    }
+
     static func invalidEvents(_ report: BodyReport) -> Problem {
         let total = report.accepted + report.rejected
         var problem = Problem.badRequest(
             "invalid_events",
             "\(report.rejected) of \(total) events are invalid; nothing of the request was accepted")
+        problem.report = report
+        problem.isBodyRead = true
+        return problem
+    }
+
+    static var empty: Problem {
+        var problem = badRequest("empty", "the body holds no events")
+        problem.isBodyRead = true
+        return problem
+    }
+
+    static func tooManyInvalidEvents(_ report: BodyReport) -> Problem {
+        var problem = Problem.badRequest(
+            "too_many_invalid_events",
+            "\(report.rejected) events are invalid, of which \(Limits.requestDeadLetters) a request can become dead "
+                + "letters; nothing of the request was accepted")
         problem.report = report
         problem.isBodyRead = true
         return problem
@@ -88,12 +117,7 @@ struct Problem: Error {
             $0.member("detail", detail)
             if let report {
                 $0.member("error_count", report.rejected)
-                $0.array("errors", report.problems) { text, problem in
-                    text.member("index", problem.index)
-                    text.member("byte_offset", problem.error.byteOffset ?? problem.offset)
-                    text.member("kind", problem.error.kind)
-                    text.member("detail", problem.error.message)
-                }
+                $0.problems(report.problems)
             }
             accepted?.write(to: &$0)
         }
@@ -103,5 +127,17 @@ struct Problem: Error {
         if let header { answer.headers[header.name] = header.value }
         answer.closesConnection = closesConnection
         return answer
+    }
+}
+
+extension JSONText {
+    /// `errors`: the first of the bad events.
+    mutating func problems(_ problems: [BodyReport.Problem]) {
+        array("errors", Array(problems.prefix(Limits.reportedProblems))) { text, problem in
+            text.member("index", problem.index)
+            text.member("byte_offset", problem.error.byteOffset ?? problem.offset)
+            text.member("kind", problem.error.kind)
+            text.member("detail", problem.error.message)
+        }
     }
 }

@@ -6,19 +6,22 @@ internal import Synchronization
 /// Finds the route of a request, writes its answer, and decides whether the connection lives on.
 final class RequestHandler: Sendable {
     private let ingest: IngestRoute
-    private let operations: OperationsRoutes
+    private let observation: ObservationRoutes
+    private let management: ManagementRoutes
     private let date = HTTPDate()
     private let isDraining = Atomic(false)
 
     /// A client that is told to go away gets this long to read why, while what it still sends is thrown away.
     /// Closing at once would make its system drop the answer (RFC 9112, section 9.6).
     private let lingerTime = TimeAmount.seconds(2)
-    /// A rejected request's body up to this size is read and thrown away, to keep the connection.
+    /// A body that nobody wants, of a rejected request for example, is read and thrown away up to this size, to keep the
+    /// connection.
     private let skippedBodyBytes = 64 << 10
 
-    init(ingest: IngestRoute, operations: OperationsRoutes) {
+    init(ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes) {
         self.ingest = ingest
-        self.operations = operations
+        self.observation = observation
+        self.management = management
     }
 
     func beginDraining() { isDraining.store(true, ordering: .releasing) }
@@ -44,21 +47,23 @@ final class RequestHandler: Sendable {
     private func answerTo(
         _ request: Request, _ body: inout RequestBody.AsyncIterator, _ writer: borrowing ResponseWriter
     ) async throws -> Answer {
+        guard let route = Route(path: request.uri.path) else { throw Problem.notFound }
+        guard route.methods.contains(request.method) else { throw Problem.methodNotAllowed(route.methods) }
         let isDraining = isDraining.load(ordering: .acquiring)
-        switch Route(path: request.uri.path) {
+        var answer: Answer
+        switch route {
         case .events(let stream):
-            guard request.method == .post else { throw Problem.methodNotAllowed("POST") }
             let admission = try ingest.admit(request, stream: stream, isDraining: isDraining)
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
-        case .operation(let operation):
-            guard request.method == .get || request.method == .head else {
-                throw Problem.methodNotAllowed("GET, HEAD")
-            }
-            return operations.answer(to: operation, isDraining: isDraining)
-        case nil:
-            throw Problem.notFound
+        case .observation(let what):
+            answer = observation.answer(to: what, isDraining: isDraining)
+        case .management(let route):
+            answer = try await management.answer(to: request, at: route)
         }
+        // These take no body: one that comes all the same is thrown away.
+        if mustClose(unreadBodyOf: request) { answer.closesConnection = true }
+        return answer
     }
 
     private func mustClose(unreadBodyOf request: Request) -> Bool {
@@ -80,35 +85,6 @@ final class RequestHandler: Sendable {
 /// Thrown to Hummingbird's connection loop to end a connection whose answer said so.
 struct ConnectionClosed: Error {}
 
-/// Where a request goes.
-enum Route: Equatable {
-    /// Ingest; `nil` without a stream's name.
-    case events(stream: String?)
-    case operation(Operation)
-
-    enum Operation: Equatable {
-        case liveness, readiness, metrics, status
-    }
-
-    /// - Parameter path: as sent, percent-encoded.
-    init?(path: String) {
-        switch path {
-        case "/v1/events": self = .events(stream: nil)
-        case "/livez": self = .operation(.liveness)
-        case "/readyz": self = .operation(.readiness)
-        case "/metrics": self = .operation(.metrics)
-        case "/v1/status": self = .operation(.status)
-        default:
-            let prefix = "/v1/events/"
-            guard path.hasPrefix(prefix) else { return nil }
-            let encoded = path.utf8.dropFirst(prefix.utf8.count)
-            guard !encoded.contains(UInt8(ascii: "/")), let name = PercentEncoding.decode(encoded), !name.isEmpty
-            else { return nil }
-            self = .events(stream: name)
-        }
-    }
-}
-
 /// What is sent back.
 struct Answer {
     var status: HTTPResponse.Status
@@ -118,5 +94,9 @@ struct Answer {
 
     static func json(_ status: HTTPResponse.Status, _ text: JSONText) -> Answer {
         Answer(status: status, headers: [.contentType: "application/json"], body: text.buffer)
+    }
+
+    static func json(_ document: [UInt8]) -> Answer {
+        Answer(status: .ok, headers: [.contentType: "application/json"], body: ByteBuffer(bytes: document))
     }
 }

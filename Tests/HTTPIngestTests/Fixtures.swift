@@ -1,7 +1,9 @@
+import CoreMetrics
 import HTTPIngest
 import IngestCore
 import Logging
 import Synchronization
+import Testing
 
 /// An intake that keeps what it gets, and answers as the test says.
 final class RecordingIntake: EventIntake {
@@ -16,6 +18,7 @@ final class RecordingIntake: EventIntake {
         let stream: StreamID
         let payloads: [String]
         let ids: [String?]
+        let deadLetters: [DeadLetter]
         let receivedAt: Int64
     }
 
@@ -41,7 +44,8 @@ final class RecordingIntake: EventIntake {
         let (answer, waiters) = state.withLock { state in
             let first = state.nextSequence
             state.nextSequence += UInt64(record.payloads.count)
-            let receipt = Receipt(sequences: first..<state.nextSequence)
+            let letters = UInt64(record.deadLetters.count)
+            let receipt = Receipt(sequences: first..<state.nextSequence, deadLetters: 1..<(1 + letters))
             state.records.append(record)
             let ready = state.waiters.filter { $0.count <= state.records.count }
             state.waiters.removeAll { $0.count <= state.records.count }
@@ -92,13 +96,18 @@ extension RecordingIntake.Record {
         var payloads: [String] = []
         var ids: [String?] = []
         do {
-            var cursor = try EntryView(UnsafeRawBufferPointer(entry)).events
-            while let event = try cursor.next() {
-                payloads.append(String(decoding: event.payload, as: UTF8.self))
-                ids.append(event.explicitID.map { String(decoding: $0, as: UTF8.self) })
+            // An entry has events; a submission may have none.
+            if buffer.eventCount > 0 {
+                var cursor = try EntryView(UnsafeRawBufferPointer(entry)).events
+                while let event = try cursor.next() {
+                    payloads.append(String(decoding: event.payload, as: UTF8.self))
+                    ids.append(event.explicitID.map { String(decoding: $0, as: UTF8.self) })
+                }
             }
         } catch { payloads.append("\(error)") }
-        self.init(stream: submission.stream, payloads: payloads, ids: ids, receivedAt: submission.receivedAt)
+        self.init(
+            stream: submission.stream, payloads: payloads, ids: ids, deadLetters: submission.deadLetters,
+            receivedAt: submission.receivedAt)
     }
 }
 
@@ -109,6 +118,10 @@ final class ScriptedOperations: ServiceOperations {
         var liveness: [ComponentHealth] = []
         var readiness: [ComponentHealth] = []
         var asked: [(sequences: Range<UInt64>, stream: StreamID, timeout: Duration)] = []
+        /// What operations on dead letters and streams were asked for, in words.
+        var orders: [String] = []
+        /// What they answer; `nil` lets them succeed.
+        var failure: OperationFailure?
     }
 
     let script = Mutex(Script())
@@ -123,6 +136,56 @@ final class ScriptedOperations: ServiceOperations {
     func readiness() -> [ComponentHealth] { script.withLock { $0.readiness } }
     func statusDocument() -> [UInt8] { Array(#"{"state":"fine"}"#.utf8) }
     func metricsText() -> [UInt8] { Array("up 1\n".utf8) }
+
+    var orders: [String] { script.withLock { $0.orders } }
+
+    private func take(_ order: String) throws(OperationFailure) {
+        let failure = script.withLock { script in
+            script.orders.append(order)
+            return script.failure
+        }
+        if let failure { throw failure }
+    }
+
+    func deadLettersDocument(
+        _ filter: DeadLetterFilter, after: UInt64, limit: Int
+    ) async throws(OperationFailure) -> [UInt8] {
+        try take("list \(filter.words) after=\(after) limit=\(limit)")
+        return Array(#"{"dead_letters":[]}"#.utf8)
+    }
+    func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8] {
+        try take("show \(number)")
+        return Array(#"{"id":\#(number)}"#.utf8)
+    }
+    func retryDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
+        try take("retry \(selection.words)")
+        return DeadLetterChange(changed: 3, notRetryable: 1)
+    }
+    func discardDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
+        try take("discard \(selection.words)")
+        return DeadLetterChange(changed: 2)
+    }
+    func retryStream(_ name: String?) throws(OperationFailure) { try take("stream \(name ?? "-")") }
+}
+
+extension DeadLetterFilter {
+    /// The members that are set.
+    fileprivate var words: String {
+        let members = [
+            stream.map { "stream=\($0)" }, kind.map { "kind=\($0)" }, since.map { "since=\($0)" },
+            until.map { "until=\($0)" },
+        ].compactMap { $0 }
+        return members.isEmpty ? "all" : members.joined(separator: " ")
+    }
+}
+
+extension DeadLetterSelection {
+    fileprivate var words: String {
+        switch self {
+        case .one(let number): "\(number)"
+        case .matching(let filter): filter.words
+        }
+    }
 }
 
 /// A running service with a scripted inside.
@@ -133,8 +196,6 @@ struct Server {
     let operations: ScriptedOperations
 
     static let events = Stream(id: StreamID(rawValue: 1), table: "events")
-    /// For the test of the counters alone, which all services of the process share.
-    static let counted = Stream(id: StreamID(rawValue: 3), table: "counted")
     static let clicks = Stream(id: StreamID(rawValue: 2), table: "shop.\"clicks\"")
 
     func connect() async throws -> RawConnection { try await RawConnection.open(port: port) }
@@ -146,15 +207,29 @@ struct Server {
         return try await connection.response()
     }
 
-    func get(_ target: String, method: String = "GET") async throws -> RawConnection.Response {
+    func get(
+        _ target: String, method: String = "GET", headers: [String] = []
+    ) async throws -> RawConnection.Response {
         let connection = try await connect()
-        try await connection.get(target, method: method)
+        try await connection.get(target, method: method, headers: headers)
         return try await connection.response(hasBody: method != "HEAD")
     }
 }
 
+func expectProblem(
+    _ response: RawConnection.Response, _ status: Int, _ kind: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+) {
+    #expect(response.status == status, sourceLocation: sourceLocation)
+    #expect(response.headers["content-type"] == "application/problem+json", sourceLocation: sourceLocation)
+    #expect(
+        response.body.contains(#""status":\#(status),"kind":"\#(kind)""#), "\(response.body)",
+        sourceLocation: sourceLocation)
+}
+
 /// Runs a service around `body` and stops it.
 func withServer(
+    metrics: any MetricsFactory = NOOPMetricsHandler.instance,
     _ configure: (inout HTTPIngestConfiguration) -> Void = { _ in }, _ body: (Server) async throws -> Void
 ) async throws {
     var configuration = HTTPIngestConfiguration(port: 0)
@@ -166,9 +241,9 @@ func withServer(
     let service = HTTPIngestService(
         configuration: configuration,
         routes: StreamRoutes(
-            byName: ["clicks": Server.clicks, "a b": Server.clicks, "counted": Server.counted],
+            byName: ["clicks": Server.clicks, "a b": Server.clicks],
             fallback: Server.events),
-        intake: intake, operations: operations, logger: logger)
+        intake: intake, operations: operations, logger: logger, metricsFactory: metrics)
     let run = Task { try await service.run() }
     do {
         let port = try await service.boundPort()

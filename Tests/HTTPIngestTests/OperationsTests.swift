@@ -1,4 +1,3 @@
-import CoreMetrics
 import HTTPIngest
 import IngestCore
 import Logging
@@ -115,30 +114,46 @@ import Testing
     }
 
     @Test func eventsAreCounted() async throws {
-        let metrics = TestCounters.shared
-        try await withServer { server in
+        let metrics = TestMetrics()
+        try await withServer(metrics: metrics) { server in
             func total(_ result: String) throws -> Int64 {
                 try metrics.expectCounter(
                     "ingest_events_total",
-                    [("source", "http"), ("stream", Server.counted.table), ("result", result)]
+                    [("source", "http"), ("stream", Server.clicks.table), ("result", result)]
                 ).totalValue
             }
-            _ = try await server.post("/v1/events/counted", "[{},{},{}]")
-            _ = try await server.post("/v1/events/counted", "{}\nx\n{}\n{}")
+            _ = try await server.post("/v1/events/clicks", "[{},{},{}]")
+            _ = try await server.post("/v1/events/clicks", "{}\nx\n{}\n{}")
+            _ = try await server.post("/v1/events/clicks?on_error=dead_letter", "{}\nx\n{}\ny\n")
             server.intake.mode = .refuse(.full("x"))
-            _ = try await server.post("/v1/events/counted", "[{},{}]")
-            #expect(try total("accepted") == 3)
+            _ = try await server.post("/v1/events/clicks", "[{},{}]")
+            _ = try await server.post("/v1/events/clicks?on_error=dead_letter", "[{},1]")
+            #expect(try total("accepted") == 5)
+            #expect(try total("dead_letter") == 2)
             #expect(try total("rejected") == 4)
-            #expect(try total("refused") == 2)
+            #expect(try total("refused") == 4)
         }
     }
-}
 
-/// The process's metrics system can be set up once.
-enum TestCounters {
-    static let shared: TestMetrics = {
+    @Test func backpressureIsShown() async throws {
         let metrics = TestMetrics()
-        MetricsSystem.bootstrap(metrics)
-        return metrics
-    }()
+        try await withServer(metrics: metrics) { server in
+            func value() throws -> Double? {
+                try metrics.expectGauge("ingest_backpressure_active", [("source", "http")]).lastValue
+            }
+            func value(behind mode: RecordingIntake.Mode) async throws -> Double? {
+                server.intake.mode = mode
+                _ = try await server.post("/v1/events", "{}")
+                return try value()
+            }
+            let initial = try value()
+            #expect(initial == 0)
+            #expect(try await value(behind: .refuse(.full("x"))) == 1)
+            // That the disk is slow or broken says nothing about room.
+            #expect(try await value(behind: .refuse(.overloaded)) == 1)
+            #expect(try await value(behind: .accept) == 0)
+            #expect(try await value(behind: .refuse(.storage("x"))) == 0)
+            #expect(try await value(behind: .refuse(.full("x"))) == 1)
+        }
+    }
 }

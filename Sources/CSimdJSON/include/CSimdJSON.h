@@ -46,14 +46,15 @@ typedef enum CSJIDKind : uint8_t {
     CSJ_ID_ESCAPED   // these bytes of the event, to be unescaped with csj_unescape
 } CSJIDKind;
 
-// One event found in a body, or one problem.
+// One event found in a body, or one problem. Every byte of a body lies in exactly one of these, but for white space
+// and an array's own brackets and commas.
 typedef struct CSJEvent {
     size_t offset;          // of the event in the body
-    size_t length;          // without surrounding white space; 0 if its end is not known
+    size_t length;          // without surrounding white space; 0 for what is missing (an element, the end)
     size_t problem_offset;  // of the problem in the body; the event's offset where simdjson does not tell
     uint32_t id_offset;     // within the event
     uint32_t id_length;
-    CSJIDKind id_kind;
+    CSJIDKind id_kind;      // of a bad event: what was found before the problem was
     CSJVerdict verdict;
 } CSJEvent;
 

@@ -3,11 +3,11 @@ internal import IngestCore
 internal import NIOCore
 
 /// Health, metrics and status: for orchestrators, Prometheus and operators. Open to all, and answered to the end.
-struct OperationsRoutes: Sendable {
+struct ObservationRoutes: Sendable {
     let operations: any ServiceOperations
 
-    func answer(to operation: Route.Operation, isDraining: Bool) -> Answer {
-        switch operation {
+    func answer(to observation: Route.Observation, isDraining: Bool) -> Answer {
+        switch observation {
         case .liveness:
             return health(operations.liveness(), good: "alive", bad: "not alive")
         case .readiness:
@@ -19,9 +19,11 @@ struct OperationsRoutes: Sendable {
             }
             return health(components, good: "ready", bad: "not ready")
         case .metrics:
-            return document(operations.metricsText(), type: "text/plain; version=0.0.4; charset=utf-8")
+            return Answer(
+                status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
+                body: ByteBuffer(bytes: operations.metricsText()))
         case .status:
-            return document(operations.statusDocument(), type: "application/json")
+            return .json(operations.statusDocument())
         }
     }
 
@@ -40,9 +42,5 @@ struct OperationsRoutes: Sendable {
         var answer = Answer.json(isGood ? .ok : .serviceUnavailable, text)
         answer.headers[.cacheControl] = "no-store"
         return answer
-    }
-
-    private func document(_ bytes: [UInt8], type: String) -> Answer {
-        Answer(status: .ok, headers: [.contentType: type], body: ByteBuffer(bytes: bytes))
     }
 }
