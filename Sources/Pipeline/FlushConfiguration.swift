@@ -14,12 +14,15 @@ public struct FlushConfiguration: Sendable {
     public var backoffMax: UInt64
     /// Pause between attempts at a held stream.
     public var holdRetryInterval: UInt64
+    /// Events of a stream that may be rejected in a row, without one that is inserted, before the stream is held: then
+    /// it is probably the table that is wrong. 0 sets no limit.
+    public var maxRejectedInARow: Int
 
     /// Collects the parts.
     public init(
         batchMaxRows: Int = 50_000, batchMaxBytes: Int = 16 << 20, batchMaxAge: UInt64 = 1_000_000_000,
         parallelism: Int = 2, backoffMin: UInt64 = 100_000_000, backoffMax: UInt64 = 30_000_000_000,
-        holdRetryInterval: UInt64 = 15_000_000_000
+        holdRetryInterval: UInt64 = 15_000_000_000, maxRejectedInARow: Int = 10_000
     ) {
         self.batchMaxRows = batchMaxRows
         self.batchMaxBytes = batchMaxBytes
@@ -28,6 +31,7 @@ public struct FlushConfiguration: Sendable {
         self.backoffMin = backoffMin
         self.backoffMax = backoffMax
         self.holdRetryInterval = holdRetryInterval
+        self.maxRejectedInARow = maxRejectedInARow
     }
 }
 

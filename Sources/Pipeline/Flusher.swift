@@ -9,9 +9,10 @@ final class Flusher: Sendable {
     private enum News: Sendable {
         case committed(CommitNews)
         case sealed(StreamID, Range<UInt64>, succeeded: Bool)
+        case resealed(StreamID, Range<UInt64>, succeeded: Bool)
         case sent(StreamID, Range<UInt64>, InsertOutcome, nanoseconds: UInt64)
-        case advanced(StreamID, UInt64, succeeded: Bool)
-        case retryNow
+        case advanced(StreamID, UInt64, StreamFlusher.AdvanceResult)
+        case retryNow(StreamID?)
         case drain
     }
 
@@ -79,8 +80,8 @@ final class Flusher: Sendable {
         mailbox.send(.drain)
     }
 
-    /// Try held streams and those in a pause again, now.
-    func retryNow() { mailbox.send(.retryNow) }
+    /// Try the stream again now if it is held or in a pause; `nil` means all streams.
+    func retryNow(_ stream: StreamID?) { mailbox.send(.retryNow(stream)) }
 
     /// Whether, since `drain`, every stream was flushed or its last try has failed.
     var isDrained: Bool { published.withLock { $0.values.allSatisfy(\.isDrained) } }
@@ -126,6 +127,8 @@ final class Flusher: Sendable {
                 }
             case .sealed(let stream, let sequences, let succeeded):
                 machines[stream]?.sealed(sequences, succeeded: succeeded, now: now)
+            case .resealed(let stream, let sequences, let succeeded):
+                machines[stream]?.resealed(sequences, succeeded: succeeded, now: now)
             case .sent(let stream, let sequences, let outcome, let nanoseconds):
                 let before = machines[stream]?.mode
                 machines[stream]?.sent(sequences, outcome: outcome, now: now)
@@ -133,11 +136,19 @@ final class Flusher: Sendable {
                 flusher.metrics.inserted(
                     table: tables[stream] ?? "", rows: sequences.count, outcome: outcome, nanoseconds: nanoseconds)
                 report(stream, sequences, before)
-            case .advanced(let stream, let position, let succeeded):
-                machines[stream]?.advanced(to: position, succeeded: succeeded, now: now)
+                if case .damaged(let damage) = outcome { reportDamage(damage, stream) }
+            case .advanced(let stream, let position, let result):
+                let before = machines[stream]?.mode
+                machines[stream]?.advanced(to: position, result, now: now)
                 publish(stream)
-            case .retryNow:
-                for stream in streams { machines[stream]?.retryNow(now: now) }
+                if result == .failed {
+                    flusher.logger.error(
+                        "the flushed position could not be written, retrying",
+                        metadata: ["stream": "\(tables[stream] ?? "")", "position": "\(position)"])
+                }
+                report(stream, position..<position, before)
+            case .retryNow(let stream):
+                for stream in stream.map({ [$0] }) ?? streams { machines[stream]?.retryNow(now: now) }
             case .drain:
                 isDraining = true
                 for stream in streams {
@@ -160,31 +171,38 @@ final class Flusher: Sendable {
         private mutating func perform(_ action: StreamFlusher.Action, _ stream: StreamID) {
             let mailbox = flusher.mailbox
             switch action {
-            case .plan(let from, let to, let isSealed):
-                let plan = Result { () throws(FlushError) in
+            case .plan(let from, let to, let isSealed, let maxRows, let maxBytes):
+                let plan = Result { () throws(PlanError) in
                     do {
                         return try flusher.journal.plan(
-                            stream, from: from, to: to,
-                            maxRows: isSealed ? .max : flusher.configuration.batchMaxRows,
-                            maxBytes: isSealed ? .max : flusher.configuration.batchMaxBytes)
+                            stream, from: from, to: to, maxRows: maxRows, maxBytes: maxBytes)
+                    } catch let damage as DamagedEntry {
+                        throw .damaged(damage)
                     } catch {
-                        throw FlushError(reason: "\(error)")
+                        throw .unreadable("\(error)")
                     }
                 }
                 let before = machines[stream]?.mode
-                machines[stream]?.planned(plan, isSealed: isSealed, now: MonotonicClock.now)
+                if case .failure(.damaged(let damage)) = plan { reportDamage(damage, stream) }
+                machines[stream]?.planned(plan, to: to, isSealed: isSealed, now: MonotonicClock.now)
                 report(stream, from..<to, before)
             case .seal(let sequences):
                 flusher.journal.seal(sequences, in: stream) { result in
                     mailbox.send(.sealed(stream, sequences, succeeded: result.isSuccess))
                 }
+            case .reseal(let sequences, let parts):
+                flusher.journal.reseal(sequences, as: parts, in: stream) { result in
+                    mailbox.send(.resealed(stream, sequences, succeeded: result.isSuccess))
+                }
             case .send(let sequences, _):
                 send(sequences, stream)
-            case .advance(let position, let partitions):
+            case .advance(let advance):
                 flusher.journal.advance(
-                    stream, to: position, partitions: partitions.mapValues { ($0.entryEnd, $0.offset) }
+                    stream, to: advance.position,
+                    partitions: advance.partitions.mapValues { ($0.entryEnd, $0.offset) },
+                    rejected: advance.rejected, damaged: advance.damaged
                 ) { result in
-                    mailbox.send(.advanced(stream, position, succeeded: result.isSuccess))
+                    mailbox.send(.advanced(stream, advance.position, StreamFlusher.AdvanceResult(result)))
                 }
             }
         }
@@ -195,20 +213,26 @@ final class Flusher: Sendable {
             let start = MonotonicClock.now
             flusher.destination.insert(
                 InsertRequest(
-                    table: tables[stream] ?? "", token: flusher.token(stream, sequences), rowCount: sequences.count,
+                    table: tables[stream] ?? "",
+                    token: DeduplicationToken.text(journal: journal.identity, stream: stream, sequences: sequences),
+                    rowCount: sequences.count,
                     makeReader: { try journal.reader(stream, sequences) },
                     completion: { outcome in
                         mailbox.send(.sent(stream, sequences, outcome, nanoseconds: MonotonicClock.now - start))
                     }))
         }
 
+        private func reportDamage(_ damage: DamagedEntry, _ stream: StreamID) {
+            flusher.logger.critical(
+                "a journal entry is damaged and becomes a dead letter",
+                metadata: ["stream": "\(tables[stream] ?? "")", "error": "\(damage)"])
+        }
+
         /// Log lines when the stream's mode changes.
         private func report(_ stream: StreamID, _ sequences: Range<UInt64>, _ before: StreamFlusher.Mode?) {
             guard let machine = machines[stream], let table = tables[stream] else { return }
-            let metadata: Logger.Metadata = [
-                "stream": "\(table)", "first_sequence": "\(sequences.lowerBound)",
-                "last_sequence": "\(sequences.upperBound - 1)",
-            ]
+            var metadata: Logger.Metadata = ["stream": "\(table)", "first_sequence": "\(sequences.lowerBound)"]
+            if let last = sequences.last { metadata["last_sequence"] = "\(last)" }
             switch (before, machine.mode) {
             case (.running, .running), (.givenUp, _), (nil, _): break
             case (_, .running):
@@ -233,11 +257,15 @@ final class Flusher: Sendable {
             flusher.published.withLock { $0[stream] = view }
         }
     }
+}
 
-    /// The same for every attempt at the same events, also after a crash: it names the journal, the stream and the
-    /// sealed boundaries.
-    private func token(_ stream: StreamID, _ sequences: Range<UInt64>) -> String {
-        "ingestd-\(journal.identity)-\(stream.rawValue)-\(sequences.lowerBound)-\(sequences.upperBound)"
+extension StreamFlusher.AdvanceResult {
+    fileprivate init(_ result: Result<Void, JournalError>) {
+        switch result {
+        case .success: self = .done
+        case .failure(.deadLettersFull(let reason)): self = .deadLettersFull(reason)
+        case .failure: self = .failed
+        }
     }
 }
 

@@ -3,33 +3,78 @@ import Synchronization
 
 /// Requests with `ack=inserted`, waiting for the flushed position to pass their events.
 final class InsertionWaiters: Sendable {
+    /// Events of a waiter that became dead letters.
+    struct Losses: Equatable, Sendable {
+        fileprivate(set) var count = 0
+        /// At most `Limits.reportedProblems`.
+        fileprivate(set) var eventIDs: [String] = []
+
+        fileprivate mutating func add(_ eventID: String) {
+            count += 1
+            if eventIDs.count < Limits.reportedProblems { eventIDs.append(eventID) }
+        }
+    }
+
     private struct Waiter {
-        let end: UInt64
-        let continuation: CheckedContinuation<Bool, Never>
+        let sequences: Range<UInt64>
+        var losses: Losses
+        let continuation: CheckedContinuation<Losses?, Never>
+    }
+
+    private struct StreamWaits {
+        var position: UInt64 = 0
+        var waiters: [UInt64: Waiter] = [:]
+        /// The last dead letters, for those who begin to wait when their events have been passed already.
+        var recentLosses: [(sequence: UInt64, eventID: String)] = []
+
+        func losses(in sequences: Range<UInt64>) -> Losses {
+            var losses = Losses()
+            for loss in recentLosses where sequences.contains(loss.sequence) { losses.add(loss.eventID) }
+            return losses
+        }
     }
 
     private struct State {
-        var positions: [StreamID: UInt64] = [:]
-        var waiters: [StreamID: [UInt64: Waiter]] = [:]
+        var streams: [StreamID: StreamWaits] = [:]
         var nextNumber: UInt64 = 0
         var isClosed = false
     }
 
+    /// A request begins to wait within moments of its commit; far fewer events are rejected in that time.
+    private static let keptLosses = 4_096
+
     private let state = Mutex(State())
+
+    /// An event became a dead letter. To be called before the position is said to have passed it; on the journal's
+    /// writer thread.
+    func lost(_ sequence: UInt64, eventID: String, in stream: StreamID) {
+        state.withLock { state in
+            var waits = state.streams[stream] ?? StreamWaits()
+            if waits.recentLosses.count == 2 * Self.keptLosses { waits.recentLosses.removeFirst(Self.keptLosses) }
+            waits.recentLosses.append((sequence, eventID))
+            for (number, waiter) in waits.waiters where waiter.sequences.contains(sequence) {
+                waits.waiters[number]?.losses.add(eventID)
+            }
+            state.streams[stream] = waits
+        }
+    }
 
     /// The position moved. Called on the journal's writer thread.
     func advanced(_ stream: StreamID, to position: UInt64) {
         let passed = state.withLock { state in
-            state.positions[stream] = max(position, state.positions[stream] ?? 0)
-            let passed = (state.waiters[stream] ?? [:]).filter { $0.value.end <= position }
-            for number in passed.keys { state.waiters[stream]?[number] = nil }
+            var waits = state.streams[stream] ?? StreamWaits()
+            waits.position = max(position, waits.position)
+            let passed = waits.waiters.filter { $0.value.sequences.upperBound <= position }
+            for number in passed.keys { waits.waiters[number] = nil }
+            state.streams[stream] = waits
             return passed
         }
-        for waiter in passed.values { waiter.continuation.resume(returning: true) }
+        for waiter in passed.values { waiter.continuation.resume(returning: waiter.losses) }
     }
 
-    /// Waits until the position reaches `end`; false when `timeout` passed first or `close` was called.
-    func wait(for end: UInt64, in stream: StreamID, timeout: Duration) async -> Bool {
+    /// Waits until the position has passed the events.
+    /// - Returns: what became dead letters; `nil` when `timeout` passed first or `close` was called.
+    func wait(for sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> Losses? {
         let number = state.withLock { state in
             state.nextNumber += 1
             return state.nextNumber
@@ -42,10 +87,13 @@ final class InsertionWaiters: Sendable {
         defer { timer.cancel() }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let answer: Bool? = state.withLock { state in
-                    if end <= state.positions[stream] ?? 0 { return true }
-                    if state.isClosed || Task.isCancelled { return false }
-                    state.waiters[stream, default: [:]][number] = Waiter(end: end, continuation: continuation)
+                let answer: Losses?? = state.withLock { state in
+                    let waits = state.streams[stream] ?? StreamWaits()
+                    let losses = waits.losses(in: sequences)
+                    if sequences.upperBound <= waits.position { return .some(losses) }
+                    if state.isClosed || Task.isCancelled { return .some(nil) }
+                    state.streams[stream, default: StreamWaits()].waiters[number] = Waiter(
+                        sequences: sequences, losses: losses, continuation: continuation)
                     return nil
                 }
                 if let answer { continuation.resume(returning: answer) }
@@ -59,14 +107,15 @@ final class InsertionWaiters: Sendable {
     func close() {
         let waiting = state.withLock { state in
             state.isClosed = true
-            defer { state.waiters = [:] }
-            return state.waiters.values.flatMap(\.values)
+            let waiting = state.streams.values.flatMap(\.waiters.values)
+            for stream in state.streams.keys { state.streams[stream]?.waiters = [:] }
+            return waiting
         }
-        for waiter in waiting { waiter.continuation.resume(returning: false) }
+        for waiter in waiting { waiter.continuation.resume(returning: nil) }
     }
 
     private func expire(_ number: UInt64, in stream: StreamID) {
-        let waiter = state.withLock { $0.waiters[stream]?.removeValue(forKey: number) }
-        waiter?.continuation.resume(returning: false)
+        let waiter = state.withLock { $0.streams[stream]?.waiters.removeValue(forKey: number) }
+        waiter?.continuation.resume(returning: nil)
     }
 }

@@ -8,9 +8,11 @@ public import Logging
 ///     sources -> Journal.submit -> [commit] -> committed() -> Flusher -> destination -> Journal.advance -> [commit]
 ///                                                                                          |
 ///                                            InsertionWaiters (ack=inserted) <-------------+--> PartitionLedger
+///                                       DeadLetterForwarder -> DLQ topic     <-------------+
 public final class Pipeline: Sendable {
     private let journal: Journal
     private let flusher: Flusher
+    private let forwarder: DeadLetterForwarder?
     private let waiters = InsertionWaiters()
     private let metrics: PipelineMetrics
 
@@ -33,27 +35,38 @@ public final class Pipeline: Sendable {
     }
 
     /// Connects a journal that is open but not started with a destination.
-    /// - Parameter maxBytes: the journal's bound, for metrics.
+    /// - Parameters:
+    ///   - deadLetters: where dead letters are forwarded to; `nil` keeps them here. Must agree with the journal's
+    ///     `forwardsDeadLetters`.
+    ///   - maxBytes: the journal's bound, for metrics.
     public init(
-        journal: Journal, destination: any InsertDestination, configuration: FlushConfiguration, maxBytes: Int,
-        logger: Logger
+        journal: Journal, destination: any InsertDestination, deadLetters: (any DeadLetterDestination)? = nil,
+        configuration: FlushConfiguration, maxBytes: Int, logger: Logger
     ) {
         self.journal = journal
         metrics = PipelineMetrics(maxBytes: maxBytes)
         flusher = Flusher(
             journal: journal, destination: destination, configuration: configuration, metrics: metrics,
             logger: logger)
+        forwarder = deadLetters.map {
+            DeadLetterForwarder(journal: journal, destination: $0, pauses: configuration, logger: logger)
+        }
     }
 
     /// Starts writer and flusher. What the journal holds from before is flushed first.
     public func start() throws {
         for (id, state) in journal.snapshot.streams { waiters.advanced(id, to: state.position) }
-        journal.start { [flusher, waiters, metrics] news in
+        journal.start { [flusher, forwarder, waiters, metrics] news in
             metrics.committed(news)
             flusher.committed(news)
+            if !news.deadLetters.isEmpty { forwarder?.stored() }
+            for letter in news.deadLetters {
+                if let sequence = letter.sequence { waiters.lost(sequence, eventID: letter.eventID, in: letter.stream) }
+            }
             for (stream, position) in news.advanced { waiters.advanced(stream, to: position) }
         }
         try flusher.start()
+        forwarder?.start()
     }
 
     /// Flushes what is there, until all is flushed, or ClickHouse refuses, or `timeout` has passed.
@@ -72,20 +85,26 @@ public final class Pipeline: Sendable {
     /// their HTTP requests, and so the server, waiting for as long as they have asked for.
     public func endWaits() { waiters.close() }
 
-    /// Ends the flusher. Must come before the destination and the journal are closed.
+    /// Ends flusher and forwarder. Must come before their destinations and the journal are closed.
     public func stop() {
         waiters.close()
         flusher.stop()
+        forwarder?.stop()
     }
 
-    /// Tries held streams, and those in a pause, again now.
-    public func retryNow() { flusher.retryNow() }
+    /// Tries the stream again now if it is held or in a pause; `nil` means all streams, and dead letters that could
+    /// not be forwarded.
+    public func retryNow(_ stream: StreamID? = nil) {
+        flusher.retryNow(stream)
+        if stream == nil { forwarder?.retryNow() }
+    }
 
     /// Waits until the events are in ClickHouse or dead letters; `nil` when `timeout` passed first, or on shutdown.
     public func insertion(of sequences: Range<UInt64>, in stream: StreamID, timeout: Duration) async -> InsertionReport?
     {
-        guard await waiters.wait(for: sequences.upperBound, in: stream, timeout: timeout) else { return nil }
-        return InsertionReport(inserted: sequences.count, deadLettered: 0, deadLetterIDs: [])
+        guard let losses = await waiters.wait(for: sequences, in: stream, timeout: timeout) else { return nil }
+        return InsertionReport(
+            inserted: sequences.count - losses.count, deadLettered: losses.count, deadLetterIDs: losses.eventIDs)
     }
 
     /// The streams, by table name.

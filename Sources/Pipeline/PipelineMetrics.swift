@@ -9,6 +9,8 @@ final class PipelineMetrics: Sendable {
     private let journalBytes = Gauge(label: "ingest_journal_bytes")
     private let journalFileBytes = Gauge(label: "ingest_journal_file_bytes")
     private let deadLettersStored = Gauge(label: "ingest_dead_letters_stored")
+    private let deadLetterBytes = Gauge(label: "ingest_dead_letters_stored_bytes")
+    private let deadLettersUnforwarded = Gauge(label: "ingest_dead_letters_unforwarded")
     private let streams = Mutex<[String: StreamHandles]>([:])
 
     private struct StreamHandles {
@@ -49,7 +51,7 @@ final class PipelineMetrics: Sendable {
         switch outcome {
         case .inserted: result = "ok"
         case .failed(let failure) where failure.failureClass == .transient: result = "retry"
-        case .failed, .unreadable: result = "error"
+        case .failed, .damaged, .unreadable: result = "error"
         }
         let handles = handles(table)
         handles.results[result]?.recordNanoseconds(Int64(nanoseconds))
@@ -61,6 +63,8 @@ final class PipelineMetrics: Sendable {
         journalBytes.record(snapshot.storedBytes)
         journalFileBytes.record(snapshot.fileBytes)
         deadLettersStored.record(snapshot.deadLetterCount)
+        deadLetterBytes.record(snapshot.deadLetterBytes)
+        deadLettersUnforwarded.record(snapshot.unforwardedCount)
         for (id, state) in snapshot.streams {
             let handles = handles(state.stream.table)
             handles.events.record(Int64(state.pendingEvents))

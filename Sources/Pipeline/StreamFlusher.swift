@@ -1,23 +1,21 @@
 import IngestCore
 import Journal
 
-/// Decides what happens to one stream: when a batch is cut, sealed, sent, sent again, and when the flushed position
-/// moves. Pure: news comes in through the methods, `act` says what to do; no I/O, no clock, no thread.
+/// Decides what happens to one stream: when a batch is cut, sealed, sent, sent again, divided, and when the flushed
+/// position moves. Pure: news comes in through the methods, `act` says what to do; no I/O, no clock, no thread.
 ///
-/// A batch's life:
-///
-///     planned -> sealing -> ready -> sending -> done -> (position moves over it)
-///                  ^  |       ^         |
-///                  +--+       +---------+  failed: the same batch again, later
+/// `FlushBatch` shows the life of a batch. A batch that the server rejects for its data is divided, until the events
+/// that are bad stand alone; those become dead letters, in the transaction that moves the position over them.
 ///
 /// The stream's mode decides how `ready` batches are sent:
 ///
 ///     running      as many as `parallelism`          -> backingOff, held
-///     backingOff   the oldest alone, after a pause    -> running (it succeeded), held
+///     backingOff   the oldest alone, after a pause    -> running (the server answered), held
 ///     held         the oldest alone, after a long one -> running, backingOff
 ///     givenUp      none: shutting down, and the last try failed
 ///
-/// A stream can also be held because its next batch can't be read; then the probe begins with planning it again.
+/// A stream is also held while its next batch can't be read (the probe begins with planning it again), and while the
+/// store of dead letters is full (the probe is moving the position).
 struct StreamFlusher {
     enum Mode: Equatable {
         case running
@@ -29,20 +27,31 @@ struct StreamFlusher {
     /// What an operator has to look at; a metric label.
     enum HoldCause: String, CaseIterable {
         case configuration
+        /// Too many events in a row were rejected: it is probably not the events.
         case rowData = "row_data"
         case unreadable
+        case deadLettersFull = "dead_letters_full"
     }
 
     /// What the owner has to do now. Each is answered by the method of the same name in the past tense.
     enum Action: Equatable {
         /// Look for the next batch from `from` on, ending at `to` at the latest; exactly there if it is sealed already.
-        case plan(from: UInt64, to: UInt64, isSealed: Bool)
+        case plan(from: UInt64, to: UInt64, isSealed: Bool, maxRows: Int, maxBytes: Int)
         /// Make the batch's boundaries durable.
         case seal(Range<UInt64>)
+        /// Make the boundaries of the batch's parts durable, instead of its own.
+        case reseal(Range<UInt64>, parts: [Range<UInt64>])
         /// Send the batch.
         case send(Range<UInt64>, attempt: Int)
-        /// Make the flushed position durable.
-        case advance(to: UInt64, partitions: [TopicPartition: FlushedOffset])
+        /// Make the flushed position durable, and what was lost before it.
+        case advance(Advance)
+    }
+
+    struct Advance: Equatable {
+        let position: UInt64
+        var partitions: [TopicPartition: FlushedOffset] = [:]
+        var rejected: [RejectedEvent] = []
+        var damaged: [DamagedEntry] = []
     }
 
     struct FlushedOffset: Equatable {
@@ -50,38 +59,54 @@ struct StreamFlusher {
         let offset: Int64
     }
 
-    private struct Batch {
-        enum State { case sealing, ready, sending, done }
-        let sequences: Range<UInt64>
-        let partitions: [TopicPartition: FlushedOffset]
-        var state: State
-        var attempts = 0
+    /// The answer to `.advance`.
+    enum AdvanceResult: Equatable {
+        case done
+        /// The journal could not write it.
+        case failed
+        /// The store of dead letters has no room.
+        case deadLettersFull(String)
     }
 
+    /// Dead letters in one advance, and those that may wait while an older batch is on its way: each keeps a message
+    /// of up to `Limits.errorMessageBytes`.
+    private static let lossesAtOnce = 256
+    /// Times that a batch the server found too large is sent again as it is, before it is divided; more often if it may
+    /// have been inserted already.
+    private static let attemptsBeforeDividing = 2
+    private static let attemptsWithoutClearAnswer = 6
+
     private let configuration: FlushConfiguration
+    private var limits: BatchLimits
     private var backoff: Backoff
-    private(set) var mode = Mode.running
+    private var sendMode = Mode.running
+    /// Why the position can't move, and when that is tried again.
+    private var storeFull: (retryAt: UInt64, reason: String)?
     /// Everything before it is durably flushed.
     private(set) var position: UInt64
     /// Sequence behind the stream's last event.
     private(set) var tail: UInt64
     /// Sequence behind the last planned batch.
     private var planned: UInt64
-    private var batches: [Batch] = []
+    private var batches: [FlushBatch] = []
     /// Boundaries found at start: these batches may have reached the server and are sent again as they were.
     private var recoveredSeals: [Range<UInt64>]
     private var isPlanning = false
     private var isDraining = false
+    /// The server's hints are not used for batches that begin before it: one was wrong.
+    private var hintsAreWrongBefore: UInt64 = 0
+    /// Events rejected since the last insert that succeeded.
+    private(set) var rejectedInARow = 0
 
     /// Bytes of the events that are not planned yet; more than any limit while unknown.
     private var unplannedBytes: Int
     /// When waiting events arrived: events before `end` were there at `time`.
     private var arrivals: [(end: UInt64, time: UInt64)] = []
 
-    /// Batches that are done but not yet durably behind the position.
-    private var flushedTo: UInt64
-    private var flushedPartitions: [TopicPartition: FlushedOffset] = [:]
+    /// What is done but not yet durably behind the position.
+    private var pending: Advance
     private var isAdvancing = false
+    private var boundariesToWrite: [Action] = []
     private var journalRetryAt: UInt64 = 0
 
     /// - Parameters:
@@ -92,11 +117,12 @@ struct StreamFlusher {
         now: UInt64
     ) {
         self.configuration = configuration
+        limits = BatchLimits(configuration)
         backoff = Backoff(minimum: configuration.backoffMin, maximum: configuration.backoffMax, seed: seed)
         self.position = position
         self.tail = tail
         planned = position
-        flushedTo = position
+        pending = Advance(position: position)
         recoveredSeals = seals
         unplannedBytes = tail > position ? .max / 2 : 0
         // What is found at start has waited long enough.
@@ -118,12 +144,18 @@ struct StreamFlusher {
         }
     }
 
-    /// The answer to `.plan`; `nil` if it could not be read, with the reason.
-    mutating func planned(_ plan: Result<BatchPlan?, FlushError>, isSealed: Bool, now: UInt64) {
+    /// The answer to `.plan`.
+    /// - Parameter to: as in the question.
+    mutating func planned(_ plan: Result<BatchPlan?, PlanError>, to: UInt64, isSealed: Bool, now: UInt64) {
         isPlanning = false
         switch plan {
-        case .failure(let error):
-            hold(.unreadable, error.reason, now)
+        case .failure(.unreadable(let reason)):
+            hold(.unreadable, reason, now)
+        case .failure(.damaged(let damage)):
+            // Its own boundaries, or those of the seal that it lies in, are divided around it.
+            let end = isSealed ? to : min(max(damage.sequences.upperBound, planned + 1), to)
+            takePlan(FlushBatch(sequences: planned..<end, partitions: [:], state: .ready), isSealed: isSealed)
+            divide(batches.count - 1, around: damage, now)
         case .success(nil):
             // The journal has no event where the stream's record says that there is one.
             hold(
@@ -132,30 +164,39 @@ struct StreamFlusher {
         case .success(let plan?):
             precondition(plan.sequences.lowerBound == planned, "planned another batch than was asked for")
             let isFull =
-                plan.isFull || plan.sequences.count >= configuration.batchMaxRows
-                || plan.byteCount >= configuration.batchMaxBytes || plan.sequences.upperBound < tail
+                plan.isFull || plan.sequences.count >= limits.maxRows || plan.byteCount >= limits.maxBytes
+                || plan.sequences.upperBound < tail
             guard isSealed || isFull || isAgeDue(now) || isDraining else {
                 // The estimate was too high. Now it is exact, so the question is not asked again before there is more.
                 unplannedBytes = plan.byteCount
                 return
             }
-            if isSealed { recoveredSeals.removeFirst() }
-            planned = plan.sequences.upperBound
-            unplannedBytes = planned == tail ? 0 : max(0, unplannedBytes - plan.byteCount)
-            arrivals.removeAll { $0.end <= planned }
-            batches.append(
-                Batch(
-                    sequences: plan.sequences,
+            let end = isSealed ? to : plan.sequences.upperBound
+            unplannedBytes = end == tail ? 0 : max(0, unplannedBytes - plan.byteCount)
+            takePlan(
+                FlushBatch(
+                    sequences: planned..<end,
                     partitions: plan.partitions.mapValues {
                         FlushedOffset(entryEnd: $0.entryEnd, offset: $0.offset)
                     },
-                    state: isSealed ? .ready : .sealing))
-            // The owner seals at once; `act` only looks after seals that failed.
-            sealsToSend.append(contentsOf: isSealed ? [] : [plan.sequences])
+                    state: isSealed ? .ready : .sealing),
+                isSealed: isSealed)
+            guard isSealed else { return boundariesToWrite.append(.seal(batches.last!.sequences)) }
+            // A sealed batch that can't be read to its end has to be divided there.
+            if plan.sequences.upperBound < end {
+                divide(
+                    batches.count - 1,
+                    into: [.init(sequences: plan.sequences), .init(sequences: plan.sequences.upperBound..<end)])
+            }
         }
     }
 
-    private var sealsToSend: [Range<UInt64>] = []
+    private mutating func takePlan(_ batch: FlushBatch, isSealed: Bool) {
+        if isSealed { recoveredSeals.removeFirst() }
+        batches.append(batch)
+        planned = batch.sequences.upperBound
+        arrivals.removeAll { $0.end <= planned }
+    }
 
     /// The answer to `.seal`.
     mutating func sealed(_ sequences: Range<UInt64>, succeeded: Bool, now: UInt64) {
@@ -163,8 +204,20 @@ struct StreamFlusher {
         if succeeded {
             batches[index].state = .ready
         } else {
-            sealsToSend.append(sequences)
-            journalRetryAt = now + configuration.backoffMax / 30
+            boundariesToWrite.append(.seal(sequences))
+            noteJournalFailure(now)
+        }
+    }
+
+    /// The answer to `.reseal`.
+    mutating func resealed(_ sequences: Range<UInt64>, succeeded: Bool, now: UInt64) {
+        guard let index = index(of: sequences), case .dividing(let parts) = batches[index].state else { return }
+        if succeeded {
+            batches.replaceSubrange(index...index, with: batches[index].divided(into: parts))
+            collectDone()
+        } else {
+            boundariesToWrite.append(.reseal(sequences, parts: parts.map(\.sequences)))
+            noteJournalFailure(now)
         }
     }
 
@@ -174,20 +227,25 @@ struct StreamFlusher {
         switch outcome {
         case .inserted:
             batches[index].state = .done
-            mode = .running
-            backoff.reset()
+            if batches[index].role == .suspect { hintWasWrong(index) }
+            rejectedInARow = 0
+            limits.noteSuccess()
+            resume()
             collectDone()
         case .failed(let failure):
             batches[index].state = .ready
             switch failure.failureClass {
-            case .transient, .batchShape:
-                let pause = backoff.next()
-                mode = isDraining ? .givenUp : .backingOff(retryAt: now + pause, reason: failure.description)
-            case .configuration:
-                hold(.configuration, failure.description, now)
-            case .rowData:
-                hold(.rowData, failure.description, now)
+            case .transient:
+                batches[index].mayHaveArrived = true
+                if failure.clickHouseCode == InsertFailure.tooManyParts { limits.stretchAge() }
+                backOff(failure, now)
+            case .batchShape: tooLarge(index, failure, now)
+            case .configuration: hold(.configuration, failure.description, now)
+            case .rowData: rejected(index, failure, now)
             }
+        case .damaged(let damage):
+            batches[index].state = .ready
+            divide(index, around: damage, now)
         case .unreadable(let reason):
             batches[index].state = .ready
             hold(.unreadable, reason, now)
@@ -195,13 +253,21 @@ struct StreamFlusher {
     }
 
     /// The answer to `.advance`.
-    mutating func advanced(to newPosition: UInt64, succeeded: Bool, now: UInt64) {
+    mutating func advanced(to newPosition: UInt64, _ result: AdvanceResult, now: UInt64) {
         isAdvancing = false
-        if succeeded {
+        switch result {
+        case .done:
             position = newPosition
-            flushedPartitions = flushedPartitions.filter { $0.value.entryEnd > newPosition }
-        } else {
-            journalRetryAt = now + configuration.backoffMax / 30
+            storeFull = nil
+            pending.partitions = pending.partitions.filter { $0.value.entryEnd > newPosition }
+            pending.rejected.removeAll { $0.sequence < newPosition }
+            pending.damaged.removeAll { $0.sequences.lowerBound < newPosition }
+            collectDone()
+        case .failed:
+            noteJournalFailure(now)
+        case .deadLettersFull(let reason):
+            journalRetryAt = now + configuration.holdRetryInterval
+            storeFull = (journalRetryAt, reason)
         }
     }
 
@@ -211,27 +277,108 @@ struct StreamFlusher {
         retryNow(now: now)
     }
 
-    /// Try again without waiting for the pause to end.
+    /// Try again without waiting for the pause to end. Also takes the next rejected events for what they seem to be.
     mutating func retryNow(now: UInt64) {
-        switch mode {
+        rejectedInARow = 0
+        if storeFull != nil { journalRetryAt = now }
+        switch sendMode {
         case .running, .givenUp: break
-        case .backingOff(_, let reason): mode = .backingOff(retryAt: now, reason: reason)
-        case .held(_, let cause, let reason): mode = .held(retryAt: now, cause: cause, reason: reason)
+        case .backingOff(_, let reason): sendMode = .backingOff(retryAt: now, reason: reason)
+        case .held(_, let cause, let reason): sendMode = .held(retryAt: now, cause: cause, reason: reason)
         }
     }
+
+    // MARK: Failures
+
+    /// The server finds the data of a batch bad.
+    private mutating func rejected(_ index: Int, _ failure: InsertFailure, _ now: UInt64) {
+        let limit = configuration.maxRejectedInARow
+        guard limit == 0 || rejectedInARow < limit else {
+            return hold(
+                .rowData, "\(rejectedInARow) events in a row were rejected, the last with: \(failure.description)", now)
+        }
+        // The server works and has given its verdict.
+        resume()
+        if batches[index].role == .beforeSuspect { hintWasWrong(index) }
+        guard batches[index].sequences.count > 1 else { return lose(index, kind: "row_data", failure) }
+        let trustsHint = batches[index].sequences.lowerBound >= hintsAreWrongBefore
+        let parts = failure.rowHint.flatMap { trustsHint ? batches[index].parts(aroundRow: $0) : nil }
+        divide(index, into: parts ?? batches[index].halves)
+    }
+
+    /// The server finds a batch too large at this moment.
+    private mutating func tooLarge(_ index: Int, _ failure: InsertFailure, _ now: UInt64) {
+        batches[index].shapeFailures += 1
+        if batches[index].sequences.count == 1 {
+            // Its size never changes; but a server short of memory recovers.
+            guard failure.isSizeLimit else { return backOff(failure, now) }
+            resume()
+            return lose(index, kind: "too_large", failure)
+        }
+        let patience = batches[index].mayHaveArrived ? Self.attemptsWithoutClearAnswer : Self.attemptsBeforeDividing
+        if batches[index].shapeFailures >= patience {
+            limits.shrink()
+            divide(index, into: batches[index].halves)
+        }
+        backOff(failure, now)
+    }
+
+    private mutating func lose(_ index: Int, kind: String, _ failure: InsertFailure) {
+        batches[index].loss = .rejected(
+            DeadLetter.Problem(
+                kind: kind, message: failure.message, clickHouseCode: failure.clickHouseCode,
+                httpStatus: failure.httpStatus, attempts: batches[index].attempts))
+        batches[index].state = .done
+        rejectedInARow += 1
+        collectDone()
+    }
+
+    /// Sets a damaged entry apart from its neighbors.
+    private mutating func divide(_ index: Int, around damage: DamagedEntry, _ now: UInt64) {
+        guard let parts = batches[index].parts(around: damage) else {
+            return hold(.unreadable, "\(damage), outside of the batch that was read", now)
+        }
+        divide(index, into: parts)
+    }
+
+    private mutating func divide(_ index: Int, into parts: [FlushBatch.Part]) {
+        batches[index].state = .dividing(parts)
+        boundariesToWrite.append(.reseal(batches[index].sequences, parts: parts.map(\.sequences)))
+    }
+
+    private mutating func hintWasWrong(_ index: Int) {
+        hintsAreWrongBefore = max(hintsAreWrongBefore, batches[index].originEnd)
+    }
+
+    private mutating func resume() {
+        sendMode = .running
+        backoff.reset()
+    }
+
+    private mutating func backOff(_ failure: InsertFailure, _ now: UInt64) {
+        let pause = backoff.next()
+        sendMode = isDraining ? .givenUp : .backingOff(retryAt: now + pause, reason: failure.description)
+    }
+
+    private mutating func hold(_ cause: HoldCause, _ reason: String, _ now: UInt64) {
+        let retryAt = now + configuration.holdRetryInterval
+        sendMode = isDraining ? .givenUp : .held(retryAt: retryAt, cause: cause, reason: reason)
+    }
+
+    private mutating func noteJournalFailure(_ now: UInt64) { journalRetryAt = now + configuration.backoffMax / 30 }
 
     // MARK: Decisions
 
     /// What to do now.
     mutating func act(now: UInt64) -> [Action] {
         var actions: [Action] = []
-        if !isAdvancing, flushedTo > position, now >= journalRetryAt {
-            isAdvancing = true
-            actions.append(.advance(to: flushedTo, partitions: flushedPartitions))
-        }
         if now >= journalRetryAt {
-            actions += sealsToSend.map { .seal($0) }
-            sealsToSend = []
+            if !isAdvancing, pending.position > position {
+                isAdvancing = true
+                actions.append(.advance(pending))
+            }
+            actions += boundariesToWrite
+            boundariesToWrite = []
         }
         while let index = nextToSend(now) {
             batches[index].state = .sending
@@ -241,11 +388,12 @@ struct StreamFlusher {
         if mayPlan(now), isBatchDue(now) {
             isPlanning = true
             let seal = recoveredSeals.first
-            if let seal, seal.lowerBound == planned {
-                actions.append(.plan(from: planned, to: seal.upperBound, isSealed: true))
-            } else {
-                actions.append(.plan(from: planned, to: seal?.lowerBound ?? tail, isSealed: false))
-            }
+            let isSealed = seal?.lowerBound == planned
+            let end = isSealed ? seal!.upperBound : seal?.lowerBound ?? tail
+            actions.append(
+                .plan(
+                    from: planned, to: end, isSealed: isSealed, maxRows: isSealed ? .max : limits.maxRows,
+                    maxBytes: isSealed ? .max : limits.maxBytes))
         }
         return actions
     }
@@ -253,30 +401,42 @@ struct StreamFlusher {
     /// When `act` has something to do at the latest if no news comes; `nil` if only news matters.
     func deadline(now: UInt64) -> UInt64? {
         var deadlines: [UInt64] = []
-        if !sealsToSend.isEmpty || (flushedTo > position && !isAdvancing) { deadlines.append(journalRetryAt) }
-        switch mode {
+        if !boundariesToWrite.isEmpty || (pending.position > position && !isAdvancing) {
+            deadlines.append(journalRetryAt)
+        }
+        switch sendMode {
         case .backingOff(let retryAt, _), .held(let retryAt, _, _):
             let canProbe = batches.isEmpty ? !isPlanning && planned < tail : batches.contains { $0.state == .ready }
-            if canProbe, sendingCount == 0 { deadlines.append(retryAt) }
+            if canProbe, sendingCount == 0, storeFull == nil { deadlines.append(retryAt) }
         case .running:
-            if mayPlan(now), let oldest = arrivals.first { deadlines.append(oldest.time + configuration.batchMaxAge) }
+            if mayPlan(now), let oldest = arrivals.first { deadlines.append(oldest.time + limits.maxAge) }
         case .givenUp: break
         }
         return deadlines.min()
+    }
+
+    /// What the stream is doing.
+    var mode: Mode {
+        if let storeFull, sendMode != .givenUp {
+            return .held(retryAt: storeFull.retryAt, cause: .deadLettersFull, reason: storeFull.reason)
+        }
+        return sendMode
     }
 
     /// Whether everything that the stream has is flushed, durably.
     var isEmpty: Bool { position == tail }
 
     /// Whether draining is over: done, or given up.
-    var isDrained: Bool { isEmpty || (mode == .givenUp && !batches.contains { $0.state == .sending }) }
+    var isDrained: Bool {
+        isEmpty || (isDraining && sendingCount == 0 && !isAdvancing && (sendMode == .givenUp || storeFull != nil))
+    }
 
     /// Batches on their way.
     var sendingCount: Int { batches.count { $0.state == .sending } }
 
     private func mayPlan(_ now: UInt64) -> Bool {
-        guard !isPlanning, planned < tail else { return false }
-        switch mode {
+        guard !isPlanning, planned < tail, storeFull == nil else { return false }
+        switch sendMode {
         // One batch is sealed ahead, so that a finished insert is followed by the next at once.
         case .running: return batches.count <= configuration.parallelism
         case .backingOff(let retryAt, _), .held(let retryAt, _, _): return batches.isEmpty && now >= retryAt
@@ -285,18 +445,18 @@ struct StreamFlusher {
     }
 
     private func isBatchDue(_ now: UInt64) -> Bool {
-        isDraining || !recoveredSeals.isEmpty || tail - planned >= UInt64(configuration.batchMaxRows)
-            || unplannedBytes >= configuration.batchMaxBytes || isAgeDue(now)
+        isDraining || !recoveredSeals.isEmpty || tail - planned >= UInt64(limits.maxRows)
+            || unplannedBytes >= limits.maxBytes || isAgeDue(now)
     }
 
     private func isAgeDue(_ now: UInt64) -> Bool {
         guard let oldest = arrivals.first else { return false }
-        return now >= oldest.time + configuration.batchMaxAge
+        return now >= oldest.time + limits.maxAge
     }
 
     private func nextToSend(_ now: UInt64) -> Int? {
         let sending = sendingCount
-        switch mode {
+        switch sendMode {
         case .running:
             guard sending < configuration.parallelism else { return nil }
         case .backingOff(let retryAt, _), .held(let retryAt, _, _):
@@ -304,21 +464,33 @@ struct StreamFlusher {
         case .givenUp:
             return nil
         }
-        return batches.firstIndex { $0.state == .ready }
-    }
-
-    private mutating func hold(_ cause: HoldCause, _ reason: String, _ now: UInt64) {
-        let retryAt = now + configuration.holdRetryInterval
-        mode = isDraining ? .givenUp : .held(retryAt: retryAt, cause: cause, reason: reason)
+        guard storeFull == nil else { return nil }
+        let ready = batches.firstIndex { $0.state == .ready }
+        // What was lost behind a batch that is not done yet has to wait in memory.
+        if ready != batches.startIndex, batches.count(where: { $0.loss != nil }) >= Self.lossesAtOnce { return nil }
+        return ready
     }
 
     /// The position moves over the contiguous prefix only.
     private mutating func collectDone() {
-        while let first = batches.first, first.state == .done {
-            batches.removeFirst()
-            flushedTo = first.sequences.upperBound
-            flushedPartitions.merge(first.partitions) { $1 }
+        var count = 0
+        while count < batches.count, batches[count].state == .done,
+            pending.rejected.count + pending.damaged.count < Self.lossesAtOnce
+        {
+            let batch = batches[count]
+            pending = Advance(
+                position: batch.sequences.upperBound,
+                partitions: pending.partitions.merging(batch.partitions) { $1 }, rejected: pending.rejected,
+                damaged: pending.damaged)
+            switch batch.loss {
+            case nil: break
+            case .rejected(let problem):
+                pending.rejected.append(RejectedEvent(sequence: batch.sequences.lowerBound, problem: problem))
+            case .damaged(let damage): pending.damaged.append(damage)
+            }
+            count += 1
         }
+        batches.removeFirst(count)
     }
 
     private func index(of sequences: Range<UInt64>) -> Int? {
@@ -327,6 +499,20 @@ struct StreamFlusher {
 }
 
 /// Why a batch could not be planned.
-struct FlushError: Error {
-    let reason: String
+enum PlanError: Error {
+    /// The entry at its beginning is damaged.
+    case damaged(DamagedEntry)
+    /// The journal can't be read at all.
+    case unreadable(String)
+}
+
+extension InsertFailure {
+    /// ClickHouse's TOO_MANY_PARTS.
+    static let tooManyParts = 252
+
+    /// Whether the server has a limit that the batch exceeds by itself, whatever else the server is doing:
+    /// QUERY_IS_TOO_LARGE, TOO_MANY_BYTES, or 413 of a proxy.
+    var isSizeLimit: Bool {
+        clickHouseCode == 229 || clickHouseCode == 307 || (clickHouseCode == nil && httpStatus == 413)
+    }
 }

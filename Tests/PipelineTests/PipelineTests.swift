@@ -15,6 +15,8 @@ final class ScriptedDestination: InsertDestination {
 
     let inserts = Mutex<[Insert]>([])
     let failure = Mutex<FailureClass?>(nil)
+    /// Events that hold this text are rejected.
+    let badText = Mutex<String?>(nil)
     private let mailbox = Mailbox<InsertRequest>()
     private let thread = Mutex<DedicatedThread?>(nil)
 
@@ -36,12 +38,20 @@ final class ScriptedDestination: InsertDestination {
     private func answer(_ request: InsertRequest) {
         do {
             let payloads = try request.makeReader().payloads()
+            if let text = badText.withLock({ $0 }), let row = payloads.firstIndex(where: { $0.contains(text) }) {
+                let failure = InsertFailure(
+                    failureClass: .rowData, clickHouseCode: 27, httpStatus: 400, message: "no: \(payloads[row])",
+                    rowHint: row + 1)
+                return request.completion(.failed(failure))
+            }
             inserts.withLock { $0.append(Insert(token: request.token, payloads: payloads)) }
             if let failureClass = failure.withLock({ $0 }) {
                 request.completion(.failed(InsertFailure(failureClass: failureClass, message: "scripted")))
             } else {
                 request.completion(.inserted)
             }
+        } catch let damage as DamagedEntry {
+            request.completion(.damaged(damage))
         } catch {
             request.completion(.unreadable("\(error)"))
         }
@@ -49,7 +59,7 @@ final class ScriptedDestination: InsertDestination {
 }
 
 @Suite struct PipelineTests {
-    final class Setup {
+    final class Setup: Sendable {
         let directory: TemporaryDirectory
         let journal: Journal
         let destination: ScriptedDestination
@@ -57,17 +67,17 @@ final class ScriptedDestination: InsertDestination {
 
         init(
             directory: TemporaryDirectory, destination: ScriptedDestination = ScriptedDestination(),
-            batchMaxAge: UInt64 = 1_000_000
+            deadLetters: (any DeadLetterDestination)? = nil, batchMaxAge: UInt64 = 1_000_000
         ) throws {
             self.directory = directory
             self.destination = destination
             let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-            journal = try Journal.open(
-                JournalConfiguration(
-                    path: directory.path, maxBytes: 64 << 20, minFreeDiskBytes: 0, tables: ["events", "other"]),
-                logger: logger)
+            var configuration = JournalConfiguration(
+                path: directory.path, maxBytes: 64 << 20, minFreeDiskBytes: 0, tables: ["events", "other"])
+            configuration.forwardsDeadLetters = deadLetters != nil
+            journal = try Journal.open(configuration, logger: logger)
             pipeline = Pipeline(
-                journal: journal, destination: destination,
+                journal: journal, destination: destination, deadLetters: deadLetters,
                 configuration: FlushConfiguration(
                     batchMaxRows: 100, batchMaxAge: batchMaxAge, backoffMin: 1_000_000, backoffMax: 5_000_000,
                     holdRetryInterval: 5_000_000),

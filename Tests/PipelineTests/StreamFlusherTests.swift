@@ -38,19 +38,21 @@ struct FlusherScript {
             if actions.isEmpty { return visible }
             for action in actions {
                 switch action {
-                case .plan(let from, let to, let isSealed):
-                    let rows = isSealed ? .max : UInt64(configuration.batchMaxRows)
-                    let end = min(to, isSealed ? .max : from + rows)
+                case .plan(let from, let to, let isSealed, let maxRows, _):
+                    let end = isSealed ? to : min(to, from + UInt64(maxRows))
                     let plan = BatchPlan(
                         sequences: from..<end, byteCount: Int(end - from) * eventBytes,
                         isFull: end < to, receivedAt: 0, partitions: [:])
-                    machine.planned(.success(plan), isSealed: isSealed, now: now)
+                    machine.planned(.success(plan), to: to, isSealed: isSealed, now: now)
                 case .seal(let sequences):
                     visible.append(action)
                     machine.sealed(sequences, succeeded: true, now: now)
-                case .advance(let to, _):
+                case .reseal(let sequences, _):
                     visible.append(action)
-                    machine.advanced(to: to, succeeded: true, now: now)
+                    machine.resealed(sequences, succeeded: true, now: now)
+                case .advance(let advance):
+                    visible.append(action)
+                    machine.advanced(to: advance.position, .done, now: now)
                 case .send:
                     visible.append(action)
                 }
@@ -59,10 +61,11 @@ struct FlusherScript {
     }
 
     mutating func finish(_ sequences: Range<UInt64>, _ failureClass: FailureClass? = nil) {
-        machine.sent(
-            sequences,
-            outcome: failureClass.map { .failed(InsertFailure(failureClass: $0, message: "no")) } ?? .inserted, now: now
-        )
+        finish(sequences, failureClass.map { InsertFailure(failureClass: $0, message: "no") })
+    }
+
+    mutating func finish(_ sequences: Range<UInt64>, _ failure: InsertFailure?) {
+        machine.sent(sequences, outcome: failure.map { .failed($0) } ?? .inserted, now: now)
     }
 
     mutating func pass(_ seconds: Double) { now += UInt64(seconds * Double(Self.second)) }
@@ -78,7 +81,15 @@ extension [StreamFlusher.Action] {
     }
 
     var positions: [UInt64] {
-        compactMap { if case .advance(let position, _) = $0 { position } else { nil } }
+        advances.map(\.position)
+    }
+
+    var advances: [StreamFlusher.Advance] {
+        compactMap { if case .advance(let advance) = $0 { advance } else { nil } }
+    }
+
+    var reseals: [[Range<UInt64>]] {
+        compactMap { if case .reseal(_, let parts) = $0 { parts } else { nil } }
     }
 }
 
@@ -113,7 +124,7 @@ extension [StreamFlusher.Action] {
         guard case .plan = script.machine.act(now: script.now).first else { Issue.record("no plan"); return }
         script.machine.planned(
             .success(BatchPlan(sequences: 1..<11, byteCount: 1_000, isFull: false, receivedAt: 0, partitions: [:])),
-            isSealed: false, now: script.now)
+            to: 11, isSealed: false, now: script.now)
         #expect(script.machine.act(now: script.now) == [.seal(1..<11)])
         #expect(script.machine.act(now: script.now) == [])
         // The journal could not write it: not sent, sealed again.
@@ -194,14 +205,13 @@ extension [StreamFlusher.Action] {
         #expect(script.settle().sends == [11..<21, 21..<31])
     }
 
-    /// Guarantee 6, the part of this issue: a refusal holds the stream; nothing is skipped; it goes on by itself.
-    @Test(arguments: [FailureClass.configuration, .rowData])
-    func refusalHoldsTheStream(failureClass: FailureClass) {
+    /// Guarantee 6: what the operator has to mend holds the stream; nothing is skipped; it goes on by itself.
+    @Test func configurationErrorHoldsTheStream() {
         var script = FlusherScript()
         script.append(10)
         _ = script.settle()
-        script.finish(1..<11, failureClass)
-        guard case .held(let retryAt, _, "no") = script.machine.mode else { Issue.record("not held"); return }
+        script.finish(1..<11, .configuration)
+        guard case .held(let retryAt, .configuration, "no") = script.machine.mode else { Issue.record("not held"); return }
         #expect(retryAt == script.now + 15 * FlusherScript.second)
         script.append(50)
         script.pass(14)
@@ -217,8 +227,9 @@ extension [StreamFlusher.Action] {
     @Test func unreadablePlanHoldsAndIsTriedAgain() {
         var script = FlusherScript()
         script.append(10)
-        #expect(script.machine.act(now: script.now) == [.plan(from: 1, to: 11, isSealed: false)])
-        script.machine.planned(.failure(FlushError(reason: "damaged")), isSealed: false, now: script.now)
+        let plan = StreamFlusher.Action.plan(from: 1, to: 11, isSealed: false, maxRows: 10, maxBytes: 1_000_000)
+        #expect(script.machine.act(now: script.now) == [plan])
+        script.machine.planned(.failure(.unreadable("damaged")), to: 11, isSealed: false, now: script.now)
         guard case .held(let retryAt, .unreadable, "damaged") = script.machine.mode else {
             Issue.record("not held")
             return
@@ -226,10 +237,10 @@ extension [StreamFlusher.Action] {
         #expect(script.machine.act(now: script.now) == [])
         #expect(script.machine.deadline(now: script.now) == retryAt)
         script.pass(15)
-        #expect(script.machine.act(now: script.now) == [.plan(from: 1, to: 11, isSealed: false)])
+        #expect(script.machine.act(now: script.now) == [plan])
         // While the answer is awaited nothing is due.
         #expect(script.machine.deadline(now: script.now) == nil)
-        script.machine.planned(.failure(FlushError(reason: "damaged")), isSealed: false, now: script.now)
+        script.machine.planned(.failure(.unreadable("damaged")), to: 11, isSealed: false, now: script.now)
         script.pass(15)
         #expect(script.settle().sends == [1..<11])
         script.finish(1..<11)
@@ -264,7 +275,7 @@ extension [StreamFlusher.Action] {
         _ = script.settle()
         script.finish(1..<11)
         #expect(script.machine.act(now: script.now).positions == [11])
-        script.machine.advanced(to: 11, succeeded: false, now: script.now)
+        script.machine.advanced(to: 11, .failed, now: script.now)
         #expect(script.machine.act(now: script.now) == [])
         #expect(script.machine.deadline(now: script.now) != nil)
         script.pass(1)
@@ -288,11 +299,11 @@ extension [StreamFlusher.Action] {
                     #expect(boundaries[sequences.lowerBound] ?? sequences.upperBound == sequences.upperBound)
                     boundaries[sequences.lowerBound] = sequences.upperBound
                     sending.append(sequences)
-                case .advance(let position, _):
-                    let missing = (checked..<position).filter { !inserted.contains($0) }
-                    #expect(missing.isEmpty, "seed \(seed)")
-                    checked = position
-                case .plan, .seal: break
+                case .advance(let advance):
+                    let missing = (checked..<advance.position).filter { !inserted.contains($0) }
+                    #expect(missing.isEmpty && advance.rejected.isEmpty, "seed \(seed)")
+                    checked = advance.position
+                case .plan, .seal, .reseal: break
                 }
             }
         }
