@@ -93,6 +93,9 @@ let package = Package(
                 logging, metrics,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict),
@@ -135,6 +138,9 @@ let package = Package(
         .testTarget(name: "ConfigurationTests", dependencies: ["ingestd", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "CommandTests", dependencies: ["ingestd", "IngestCore", "Journal", "TestSupport", logging],
+            swiftSettings: strict),
         .testTarget(
             name: "CrashTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
     ]

@@ -7,7 +7,9 @@ struct Ingestd: AsyncParsableCommand {
         commandName: "ingestd",
         abstract: "Takes events from Kafka and HTTP, keeps them safe on disk, and delivers them to ClickHouse.",
         version: Version.current,
-        subcommands: [ServeCommand.self, ConfigCommand.self, JournalCommand.self, BenchCommand.self])
+        subcommands: [
+            ServeCommand.self, ConfigCommand.self, JournalCommand.self, DeadLettersCommand.self, BenchCommand.self,
+        ])
 }
 
 /// The version of this program.

@@ -12,20 +12,24 @@ final class Operations: ServiceOperations {
     private let journal: Journal
     private let pipeline: Pipeline
     private let kafka: KafkaSource?
+    private let deadLetterTopic: DeadLetterProducer?
     private let clickHouse: ClickHouseClient
     private let registry: PrometheusRegistry
+    private let deadLetters: DeadLetterDesk
     private let isStopping = Atomic(false)
     private let started = MonotonicClock.now
 
     init(
-        journal: Journal, pipeline: Pipeline, kafka: KafkaSource?, clickHouse: ClickHouseClient,
-        registry: PrometheusRegistry
+        journal: Journal, pipeline: Pipeline, kafka: KafkaSource?, deadLetterTopic: DeadLetterProducer?,
+        clickHouse: ClickHouseClient, registry: PrometheusRegistry
     ) {
         self.journal = journal
         self.pipeline = pipeline
         self.kafka = kafka
+        self.deadLetterTopic = deadLetterTopic
         self.clickHouse = clickHouse
         self.registry = registry
+        deadLetters = DeadLetterDesk(journal: journal, forwards: deadLetterTopic != nil)
         registry.onScrape { pipeline.updateGauges() }
     }
 
@@ -58,6 +62,7 @@ final class Operations: ServiceOperations {
                 detail: snapshot.refusal.map { "\($0)" } ?? "\(snapshot.storedBytes) bytes stored"))
         components.append(clickHouse.state())
         if let kafka { components.append(kafka.health) }
+        if let deadLetterTopic { components.append(deadLetterTopic.health) }
         for stream in pipeline.status where stream.mode != "running" {
             components.append(
                 ComponentHealth(
@@ -69,8 +74,10 @@ final class Operations: ServiceOperations {
 
     func statusDocument() -> [UInt8] {
         let document = StatusDocument(
-            uptimeSeconds: Double((MonotonicClock.now - started) / 1_000_000) / 1_000, snapshot: journal.snapshot,
-            streams: pipeline.status, kafka: kafka, clickHouse: clickHouse.state())
+            uptimeSeconds: Double((MonotonicClock.now - started) / 1_000_000) / 1_000, journalID: journal.identity,
+            snapshot: journal.snapshot, streams: pipeline.status, kafka: kafka,
+            deadLetterTopic: deadLetterTopic?.health,
+            clickHouse: clickHouse.state())
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         do {
@@ -82,6 +89,35 @@ final class Operations: ServiceOperations {
     }
 
     func metricsText() -> [UInt8] { registry.render() }
+
+    func deadLettersDocument(
+        _ filter: DeadLetterFilter, after: UInt64, limit: Int
+    ) async throws(OperationFailure) -> [UInt8] {
+        try deadLetters.list(filter, after: after, limit: limit)
+    }
+
+    func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8] {
+        try deadLetters.show(number)
+    }
+
+    func retryDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
+        try await deadLetters.retry(selection)
+    }
+
+    func discardDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
+        let change = try await deadLetters.discard(selection)
+        // There may be room in the store again.
+        pipeline.retryNow()
+        return change
+    }
+
+    func retryStream(_ name: String?) throws(OperationFailure) {
+        guard let name else { return pipeline.retryNow() }
+        guard let stream = journal.stream(table: name) else {
+            throw .notFound("there is no stream \"\(name)\": a stream has the name of its table")
+        }
+        pipeline.retryNow(stream.id)
+    }
 }
 
 /// What `/v1/status` shows.
@@ -92,10 +128,22 @@ private struct StatusDocument: Encodable {
     }
 
     struct JournalPart: Encodable {
+        /// By which commands know that this is the service that has their journal.
+        let id: String
         let stored_bytes: Int
         let file_bytes: Int
         let dead_letters: Int
         let refusing: String?
+    }
+
+    struct DeadLetterPart: Encodable {
+        let stored: Int
+        let stored_bytes: Int
+        let store_full: Bool
+        let forwarding: Bool
+        let awaiting_forwarding: Int
+        let topic_healthy: Bool?
+        let topic_detail: String?
     }
 
     struct StreamPart: Encodable {
@@ -131,17 +179,19 @@ private struct StatusDocument: Encodable {
     let uptime_seconds: Double
     let journal: JournalPart
     let streams: [StreamPart]
+    let dead_letters: DeadLetterPart
     let clickhouse: Component
     let kafka: KafkaPart
 
     init(
-        uptimeSeconds: Double, snapshot: Journal.Snapshot, streams: [Pipeline.StreamStatus], kafka: KafkaSource?,
-        clickHouse: ComponentHealth
+        uptimeSeconds: Double, journalID: String, snapshot: Journal.Snapshot, streams: [Pipeline.StreamStatus],
+        kafka: KafkaSource?,
+        deadLetterTopic: ComponentHealth?, clickHouse: ComponentHealth
     ) {
         version = Version.current
         uptime_seconds = uptimeSeconds
         journal = JournalPart(
-            stored_bytes: snapshot.storedBytes, file_bytes: snapshot.fileBytes,
+            id: journalID, stored_bytes: snapshot.storedBytes, file_bytes: snapshot.fileBytes,
             dead_letters: snapshot.deadLetterCount, refusing: snapshot.refusal.map { "\($0)" })
         self.streams = streams.map {
             StreamPart(
@@ -150,6 +200,11 @@ private struct StatusDocument: Encodable {
                 flushed_position: $0.flushedPosition, stored_bytes: $0.storedBytes,
                 inserts_in_flight: $0.insertsInFlight)
         }
+        dead_letters = DeadLetterPart(
+            stored: snapshot.deadLetterCount, stored_bytes: snapshot.deadLetterBytes,
+            store_full: snapshot.deadLettersFull, forwarding: deadLetterTopic != nil,
+            awaiting_forwarding: snapshot.unforwardedCount, topic_healthy: deadLetterTopic?.isHealthy,
+            topic_detail: deadLetterTopic?.detail)
         clickhouse = Component(healthy: clickHouse.isHealthy, detail: clickHouse.detail)
         let health = kafka?.health
         self.kafka = KafkaPart(

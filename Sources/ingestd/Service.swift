@@ -10,9 +10,9 @@ import Synchronization
 
 /// The service: its parts, in the order of the flow, and the order in which they start and stop.
 ///
-///     Kafka --+
-///             +--> journal --> pipeline --> ClickHouse
-///     HTTP ---+
+///     Kafka --+                         +--> ClickHouse
+///             +--> journal --> pipeline +
+///     HTTP ---+                         +--> DLQ topic
 final class Service: Sendable {
     private let configuration: ServiceConfiguration
     private let logger: Logger
@@ -20,6 +20,7 @@ final class Service: Sendable {
     private let clickHouse: ClickHouseClient
     private let pipeline: Pipeline
     private let kafka: KafkaSource?
+    private let deadLetterTopic: DeadLetterProducer?
     private let http: HTTPIngestService
     private let operations: Operations
     private let shutdownRequest = ShutdownRequest()
@@ -33,9 +34,12 @@ final class Service: Sendable {
         self.logger = logger
         journal = try Journal.open(configuration.journalConfiguration, logger: logger)
         clickHouse = try ClickHouseClient(configuration: configuration.clickHouseConfiguration, logger: logger)
+        deadLetterTopic = try configuration.deadLetterProducerConfiguration.map {
+            try DeadLetterProducer(configuration: $0, logger: logger)
+        }
         pipeline = Pipeline(
-            journal: journal, destination: clickHouse, configuration: configuration.flushConfiguration,
-            maxBytes: configuration.journal.maxBytes, logger: logger)
+            journal: journal, destination: clickHouse, deadLetters: deadLetterTopic,
+            configuration: configuration.flushConfiguration, maxBytes: configuration.journal.maxBytes, logger: logger)
         let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(
@@ -45,7 +49,8 @@ final class Service: Sendable {
             kafka = nil
         }
         operations = Operations(
-            journal: journal, pipeline: pipeline, kafka: kafka, clickHouse: clickHouse, registry: registry)
+            journal: journal, pipeline: pipeline, kafka: kafka, deadLetterTopic: deadLetterTopic,
+            clickHouse: clickHouse, registry: registry)
         http = HTTPIngestService(
             configuration: configuration.httpConfiguration, routes: routes, intake: journal, operations: operations,
             logger: logger)
@@ -55,6 +60,7 @@ final class Service: Sendable {
     /// - Throws: when the HTTP port can't be bound, or the journal can't be read.
     func run() async throws {
         try pipeline.start()
+        deadLetterTopic?.start()
         let server = Task { try await http.run() }
         do {
             let port = try await boundPort()
@@ -118,6 +124,8 @@ final class Service: Sendable {
     private func release() async {
         await kafka?.close()
         pipeline.stop()
+        // What it has not acknowledged is sent again after the next start.
+        await deadLetterTopic?.close(within: .zero)
         clickHouse.shutdown()
         journal.close()
     }

@@ -30,6 +30,9 @@ enum Telemetry {
             }, metadataProvider: nil)
     }
 
+    /// The log of commands that do one thing and end: only what the user should know.
+    static let commandLog = ServiceConfiguration.Log(level: .warning, format: .text)
+
     /// Help and buckets of the service's own metrics.
     static let metrics: [MetricDescription] = [
         MetricDescription(
@@ -50,9 +53,14 @@ enum Telemetry {
             name: "ingest_clickhouse_insert_rows_total", help: "Rows that ClickHouse has confirmed."),
         MetricDescription(
             name: "ingest_stream_held",
-            help: "1 while a stream is held because its destination is set up wrongly, by reason."),
+            help: "1 while a stream is held because somebody has to mend something, by reason."),
         MetricDescription(name: "ingest_dead_letters_total", help: "Events that became dead letters, by reason."),
         MetricDescription(name: "ingest_dead_letters_stored", help: "Dead letters in the journal's store."),
+        MetricDescription(
+            name: "ingest_dead_letters_stored_bytes", help: "Bytes that dead letters take in the journal."),
+        MetricDescription(
+            name: "ingest_dead_letters_unforwarded",
+            help: "Dead letters that the dead-letter topic has not acknowledged; Kafka commits wait for theirs."),
         MetricDescription(
             name: "ingest_dlq_produced_total", help: "Dead letters sent to the dead-letter topic, by result."),
         MetricDescription(

@@ -87,6 +87,9 @@ func problems(
             "JOURNAL_RETAIN": "1h", "JOURNAL_MIN_FREE_DISK_BYTES": "1MiB", "BATCH_MAX_ROWS": "7",
             "BATCH_MAX_BYTES": "7KiB", "BATCH_MAX_AGE": "7s", "RETRY_BACKOFF_MIN": "7ms", "RETRY_BACKOFF_MAX": "7s",
             "HOLD_RETRY_INTERVAL": "7s", "SHUTDOWN_TIMEOUT": "7s", "LOG_LEVEL": "error", "LOG_FORMAT": "text",
+            "KAFKA_DLQ_FORWARDING": "on", "JOURNAL_RETAIN_BYTES": "7MiB", "JOURNAL_HIGH_WATERMARK_PERCENT": "70",
+            "JOURNAL_LOW_WATERMARK_PERCENT": "60", "JOURNAL_DEAD_LETTERS_MAX_BYTES": "7MiB",
+            "HOLD_AFTER_REJECTED": "7",
         ]
         #expect(Set(texts.keys) == Set(SettingTable.all.map(\.name)))
         let fromEnvironment = try load(environment: texts).get().configuration

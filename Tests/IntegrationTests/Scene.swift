@@ -91,6 +91,13 @@ struct Scene {
         }
     }
 
+    /// Waits until a topic's first partitions have so many messages.
+    func awaitMessages(_ count: Int, on topic: String, partitions: Int32 = 1) async throws {
+        try await eventually("\(topic) has \(count) messages") {
+            try (0..<partitions).reduce(0) { try $0 + cluster.messages(in: topic, partition: $1).count } == count
+        }
+    }
+
     /// Waits until nothing is left to be flushed.
     func awaitFlush(within limit: Duration = .seconds(30)) async throws {
         try await eventually("everything is flushed", within: limit) { try await service.status().pendingEvents == 0 }

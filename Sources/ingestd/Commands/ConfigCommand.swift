@@ -13,17 +13,21 @@ struct ConfigurationOptions: ParsableArguments {
     var flags: [String] = []
 
     /// Reads the configuration from these options, the environment and the file.
+    /// - Parameter settings: the settings that matter; `nil` is all.
     func load(
-        environment: [String: String] = ProcessInfo.processInfo.environment
+        _ settings: Set<String>? = nil, environment: [String: String] = ProcessInfo.processInfo.environment
     ) throws(ConfigurationError) -> LoadedConfiguration {
-        try ConfigurationLoader(flags: flags, environment: environment, filePath: filePath).load()
+        try ConfigurationLoader(
+            flags: flags, environment: environment, filePath: filePath, settings: settings
+        ).load()
     }
 
     /// Reads the configuration, prints warnings to standard error, and ends the command if anything is wrong.
+    /// - Parameter settings: the settings that matter; `nil` is all.
     /// - Throws: `ExitCode` 1, or 64 if the command line is wrong, after printing every problem.
-    func loadOrExit() throws -> LoadedConfiguration {
+    func loadOrExit(_ settings: Set<String>? = nil) throws -> LoadedConfiguration {
         do throws(ConfigurationError) {
-            let loaded = try load()
+            let loaded = try load(settings)
             Self.report(loaded.warnings.map { "warning: \($0)" })
             return loaded
         } catch {

@@ -1,18 +1,18 @@
 import ArgumentParser
-import FoundationEssentials
 import IngestCore
 import Journal
 
 /// `ingestd journal`: looks into a journal, also while the service runs.
-struct JournalCommand: ParsableCommand {
+struct JournalCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "journal", abstract: "Looks into a journal; safe beside a running service.",
-        subcommands: [Stats.self])
+        commandName: "journal", abstract: "Looks into a journal and works on it; safe beside a running service.",
+        subcommands: [Stats.self, Verify.self, Export.self, Replay.self, Compact.self])
 
     /// `ingestd journal stats`
     struct Stats: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Shows what the journal holds: streams, positions, bytes, Kafka partitions.")
+            abstract: "Shows what the journal holds: streams, positions, bytes, Kafka partitions.",
+            discussion: ConfigurationReference.discussion(of: CommandSettings.journal))
 
         @Flag(help: "Print JSON, for scripts.")
         var json = false
@@ -20,21 +20,9 @@ struct JournalCommand: ParsableCommand {
         @OptionGroup var options: ConfigurationOptions
 
         func run() throws {
-            let path = try options.loadOrExit().configuration.journal.path
-            let snapshot: Journal.Snapshot
-            do {
-                snapshot = try Journal.inspect(path: path)
-            } catch {
-                throw TerminalError(error)
-            }
-            print(
-                json ? try Self.encoded(JournalReport(path: path, snapshot)) : JournalReport(path: path, snapshot).text)
-        }
-
-        private static func encoded(_ report: JournalReport) throws -> String {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(report), as: UTF8.self)
+            let path = try options.loadOrExit(CommandSettings.journal).configuration.journal.path
+            let report = JournalReport(path: path, try TerminalError.from { try Journal.inspect(path: path) })
+            print(json ? try Terminal.json(report) : report.text)
         }
     }
 }
@@ -43,7 +31,14 @@ struct JournalCommand: ParsableCommand {
 struct TerminalError: Error, CustomStringConvertible {
     let description: String
 
+    init(_ description: String) { self.description = description }
+
     init(_ error: any Error) { description = "\(error)" }
+
+    /// Runs `body`, and makes its error one for the terminal.
+    static func from<Result>(_ body: () throws -> Result) throws(TerminalError) -> Result {
+        do { return try body() } catch { throw error as? TerminalError ?? TerminalError(error) }
+    }
 }
 
 /// What `journal stats` prints.

@@ -8,14 +8,17 @@ struct ConfigurationLoader: Sendable {
     var environment: [String: String] = [:]
     /// The YAML file; `nil` takes it from the environment.
     var filePath: String?
+    /// The settings that matter; the others keep their defaults, whatever is wrong with them. `nil` is all.
+    var settings: Set<String>?
 
     /// Reads and checks everything.
     /// - Throws: all problems together.
     func load() throws(ConfigurationError) -> LoadedConfiguration {
         var load = Load(flags: flags, environment: environment, filePath: filePath)
-        for setting in SettingTable.all { load.resolve(setting) }
-        load.checkRelations()
-        load.addWarnings()
+        let resolved = settings ?? Set(SettingTable.byName.keys)
+        for setting in SettingTable.all where resolved.contains(setting.name) { load.resolve(setting) }
+        load.checkRelations(among: resolved)
+        load.addWarnings(isComplete: settings == nil)
         guard load.problems.isEmpty else {
             throw ConfigurationError(problems: load.problems, warnings: load.result.warnings)
         }
@@ -122,8 +125,9 @@ private struct Load {
         return ConfigurationProblem(setting.name, "\(value) (\(source)) \(reason); allowed: \(setting.allowed)")
     }
 
-    mutating func checkRelations() {
-        for relation in ConfigurationRelation.all where failed.isDisjoint(with: relation.settings) {
+    mutating func checkRelations(among resolved: Set<String>) {
+        let usable = resolved.subtracting(failed)
+        for relation in ConfigurationRelation.all where usable.isSuperset(of: relation.settings) {
             guard let reason = relation.problem(result.configuration) else { continue }
             let values = relation.settings.map { name in
                 let setting = SettingTable.byName[name]!
@@ -136,7 +140,7 @@ private struct Load {
         }
     }
 
-    mutating func addWarnings() {
+    mutating func addWarnings(isComplete: Bool) {
         result.warnings = environment.warnings
         for setting in SettingTable.all where setting.isSecret {
             guard case .flag(let flag)? = result.sources[setting.name] else { continue }
@@ -144,7 +148,7 @@ private struct Load {
                 "\(flag) shows a secret to everyone on this machine; use \(setting.name)_FILE or the environment")
         }
         let http = result.configuration.http
-        if http.token == nil, !failed.contains("HTTP_TOKEN"), !Self.isLoopback(http.host) {
+        if isComplete, http.token == nil, !failed.contains("HTTP_TOKEN"), !Self.isLoopback(http.host) {
             result.warnings.append(
                 "HTTP_HOST \(http.host) is reachable from other machines and HTTP_TOKEN is not set: "
                     + "everyone who reaches the port may send events")

@@ -1,9 +1,14 @@
 /// What users read about settings, made from `SettingTable`.
 enum ConfigurationReference {
     /// For `--help` of commands that take settings.
-    static var discussion: String {
-        let lines = SettingTable.groups.map { group in
-            let settings = group.settings.map { setting in
+    static var discussion: String { discussion(of: Set(SettingTable.byName.keys)) }
+
+    /// For `--help` of commands that take these settings.
+    static func discussion(of names: Set<String>) -> String {
+        let lines = SettingTable.groups.compactMap { group -> String? in
+            let used = group.settings.filter { names.contains($0.name) }
+            guard !used.isEmpty else { return nil }
+            let settings = used.map { setting in
                 let fallback = setting.defaultText.map { $0.isEmpty ? "empty" : $0 } ?? "none"
                 return "  \(setting.key.flag) [\(fallback)]\n" + wrapped(setting.help, indentation: "      ")
             }

@@ -38,9 +38,13 @@ struct ConfigurationRelation: Sendable {
             $0.kafka.isConsumerEnabled && $0.kafka.bootstrapServers.isEmpty
                 ? "there is no broker; name one or set KAFKA_CONSUMER_ENABLED=false" : nil
         },
-        ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_CONSUMER_ENABLED"]) {
-            $0.kafka.isConsumerEnabled && $0.kafka.deadLetterTopic == nil
-                ? "dead letters of Kafka events need a topic; name one" : nil
+        ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_DLQ_FORWARDING", "KAFKA_CONSUMER_ENABLED"]) {
+            $0.kafka.forwardsDeadLetters && $0.kafka.deadLetterTopic == nil
+                ? "dead letters of Kafka events need a topic; name one, or set KAFKA_DLQ_FORWARDING=off" : nil
+        },
+        ConfigurationRelation(settings: ["JOURNAL_LOW_WATERMARK_PERCENT", "JOURNAL_HIGH_WATERMARK_PERCENT"]) {
+            $0.journal.lowWatermarkPercent > $0.journal.highWatermarkPercent
+                ? "the low mark is above the high one; lower the first or raise the second" : nil
         },
         ConfigurationRelation(settings: ["KAFKA_DLQ_TOPIC", "KAFKA_TOPICS"]) { configuration in
             configuration.kafka.isConsumerEnabled

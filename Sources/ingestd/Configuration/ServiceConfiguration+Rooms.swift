@@ -9,10 +9,16 @@ import Pipeline
 
 extension ServiceConfiguration {
     var journalConfiguration: JournalConfiguration {
-        JournalConfiguration(
+        var room = JournalConfiguration(
             path: journal.path, maxBytes: journal.maxBytes, minFreeDiskBytes: journal.minFreeDiskBytes,
             retainMilliseconds: Int64(journal.retain / .milliseconds(1)),
             tables: [clickHouse.table] + events.routes.map(\.table))
+        room.retainBytes = journal.retainBytes
+        room.highWatermark = Double(journal.highWatermarkPercent) / 100
+        room.lowWatermark = Double(journal.lowWatermarkPercent) / 100
+        room.deadLettersMaxBytes = journal.deadLettersMaxBytes
+        room.forwardsDeadLetters = kafka.forwardsDeadLetters
+        return room
     }
 
     var flushConfiguration: FlushConfiguration {
@@ -20,7 +26,7 @@ extension ServiceConfiguration {
             batchMaxRows: batching.maxRows, batchMaxBytes: batching.maxBytes,
             batchMaxAge: batching.maxAge.nanoseconds, parallelism: clickHouse.insertParallelism,
             backoffMin: retries.backoffMin.nanoseconds, backoffMax: retries.backoffMax.nanoseconds,
-            holdRetryInterval: retries.holdInterval.nanoseconds)
+            holdRetryInterval: retries.holdInterval.nanoseconds, maxRejectedInARow: retries.holdAfterRejected)
     }
 
     var clickHouseConfiguration: ClickHouseConfiguration {
@@ -41,6 +47,15 @@ extension ServiceConfiguration {
         source.eventIDField = events.idField
         source.commitIntervalMilliseconds = Int(kafka.commitInterval / .milliseconds(1))
         return source
+    }
+
+    /// `nil` if dead letters stay here.
+    var deadLetterProducerConfiguration: DeadLetterProducerConfiguration? {
+        guard kafka.forwardsDeadLetters, let topic = kafka.deadLetterTopic else { return nil }
+        var producer = DeadLetterProducerConfiguration(
+            bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topic: topic)
+        producer.properties = kafka.properties.map { ($0.name, $0.value.value) }
+        return producer
     }
 
     var httpConfiguration: HTTPIngestConfiguration {

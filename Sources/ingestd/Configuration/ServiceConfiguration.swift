@@ -37,11 +37,29 @@ struct ServiceConfiguration: Sendable, Equatable {
         /// Not empty while the consumer is enabled.
         var topics = ["events"]
         var groupID = "ingestion-service"
-        /// `nil` only while the consumer is not enabled.
+        /// `nil` only while nothing is forwarded.
         var deadLetterTopic: String? = "events.dlq"
+        var forwarding = Forwarding.auto
         /// For librdkafka, in the order given; none of those that the service itself sets.
         var properties: [KafkaProperty] = []
         var commitInterval = Duration.seconds(1)
+
+        /// Whether dead letters go to the DLQ topic.
+        var forwardsDeadLetters: Bool {
+            switch forwarding {
+            case .auto: isConsumerEnabled
+            case .on: true
+            case .off: false
+            }
+        }
+
+        /// Whether dead letters go to the DLQ topic.
+        enum Forwarding: String, Sendable, CaseIterable {
+            /// If the consumer is enabled.
+            case auto
+            case on
+            case off
+        }
     }
 
     /// The destination.
@@ -93,7 +111,13 @@ struct ServiceConfiguration: Sendable, Equatable {
         var maxBytes = 8 << 30
         /// How long flushed entries are kept for replay.
         var retain = Duration.zero
+        /// 0 sets no bound.
+        var retainBytes = 0
+        /// At least `lowWatermarkPercent`.
+        var highWatermarkPercent = 100
+        var lowWatermarkPercent = 90
         var minFreeDiskBytes = 256 << 20
+        var deadLettersMaxBytes = 1 << 30
     }
 
     /// Where a batch ends, whichever comes first.
@@ -110,6 +134,8 @@ struct ServiceConfiguration: Sendable, Equatable {
         var backoffMax = Duration.seconds(30)
         /// How often a held stream tries its destination.
         var holdInterval = Duration.seconds(15)
+        /// 0 sets no limit.
+        var holdAfterRejected = 10_000
     }
 
     /// The end of the process.

@@ -48,7 +48,12 @@ enum SettingTable {
             "Consumer group; replicas of the service with the same group share the partitions."),
         Setting(
             "KAFKA_DLQ_TOPIC", \.kafka.deadLetterTopic, SettingType.topic.emptyIsNone(),
-            "Topic for dead letters. Only without a consumer it can be empty; then dead letters stay in the journal."),
+            "Topic for dead letters. It can be empty only if nothing is forwarded to it."),
+        Setting(
+            "KAFKA_DLQ_FORWARDING", \.kafka.forwarding, .choice(),
+            "Whether dead letters are sent to KAFKA_DLQ_TOPIC as well as kept in the journal; auto does so if the"
+                + " consumer is enabled. Where it is on, offsets of dead letters are committed only after the topic has"
+                + " them."),
         Setting(
             "KAFKA_PROPERTIES", \.kafka.properties, .kafkaProperties,
             "Further librdkafka properties for consumer and producer, such as security.protocol and sasl.password."),
@@ -105,7 +110,21 @@ enum SettingTable {
             "Most that the journal may hold. When it is full, HTTP answers 503 and Kafka partitions are paused."),
         Setting(
             "JOURNAL_RETAIN", \.journal.retain, .duration(.zero ... .seconds(366 * 86_400)),
-            "How long delivered events are kept for replay."),
+            "How long delivered events are kept for replay. 0s: not at all, unless JOURNAL_RETAIN_BYTES is set."),
+        Setting(
+            "JOURNAL_RETAIN_BYTES", \.journal.retainBytes, .size(0...16 << 40),
+            "Bytes of delivered events that are kept for replay, the oldest go first. 0 sets no bound by size. They"
+                + " make room whenever new events need it."),
+        Setting(
+            "JOURNAL_HIGH_WATERMARK_PERCENT", \.journal.highWatermarkPercent, .integer(1...100),
+            "Fill level, in percent of JOURNAL_MAX_BYTES, from which new events are refused."),
+        Setting(
+            "JOURNAL_LOW_WATERMARK_PERCENT", \.journal.lowWatermarkPercent, .integer(1...100),
+            "Fill level below which they are accepted again. At most JOURNAL_HIGH_WATERMARK_PERCENT."),
+        Setting(
+            "JOURNAL_DEAD_LETTERS_MAX_BYTES", \.journal.deadLettersMaxBytes, .size(1 << 20...16 << 40),
+            "Most that dead letters may take in the journal. When it is reached, streams with further dead letters are"
+                + " held: none is ever dropped."),
         Setting(
             "JOURNAL_MIN_FREE_DISK_BYTES", \.journal.minFreeDiskBytes, .size(0...16 << 40),
             "Free disk space below which no further events are accepted."),
@@ -132,6 +151,10 @@ enum SettingTable {
         Setting(
             "HOLD_RETRY_INTERVAL", \.retries.holdInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
             "How often a stream that is held because of a configuration error tries again."),
+        Setting(
+            "HOLD_AFTER_REJECTED", \.retries.holdAfterRejected, .integer(0...1_000_000_000),
+            "Events of a stream that may become dead letters in a row, without one that is inserted, before the stream"
+                + " is held: then it is probably the table that is wrong. 0 sets no limit."),
     ]
 
     private static let shutdown: [Setting] = [

@@ -1,0 +1,63 @@
+import IngestCore
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+/// One HTTP/1.1 request on a connection of its own.
+enum HTTPExchange {
+    /// Why there is no answer.
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// Answers are small documents.
+    private static let largestAnswer = 4 << 20
+
+    /// Sends a request without a body, and reads the answer.
+    /// - Parameters:
+    ///   - host: name or address; an IPv6 address without brackets.
+    ///   - timeout: from connecting to the end of the answer.
+    /// - Throws: `Failure`, or NIO's errors in connecting.
+    static func request(
+        host: String, port: Int, method: String, target: String, headers: [(String, String)], timeout: Duration
+    ) async throws -> (status: Int, body: [UInt8]) {
+        let head = HTTPRequestHead(
+            version: .http1_1, method: HTTPMethod(rawValue: method), uri: target,
+            headers: HTTPHeaders(headers + [("Content-Length", "0"), ("Connection", "close")]))
+        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .connectTimeout(.seconds(5))
+            .connect(host: host, port: port) { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHTTPClientHandlers()
+                    return try NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>(
+                        wrappingChannelSynchronously: channel)
+                }
+            }
+        let raw = channel.channel
+        let expiry = raw.eventLoop.scheduleTask(in: TimeAmount(timeout)) { raw.close(promise: nil) }
+        defer { expiry.cancel() }
+        return try await channel.executeThenClose { inbound, outbound in
+            try await outbound.write(.head(head))
+            try await outbound.write(.end(nil))
+            var status: Int?
+            var body: [UInt8] = []
+            for try await part in inbound {
+                switch part {
+                case .head(let head): status = Int(head.status.code)
+                case .body(let bytes):
+                    body += bytes.readableBytesView
+                    guard body.count <= largestAnswer else {
+                        throw Failure(description: "the answer is larger than \(largestAnswer) bytes")
+                    }
+                case .end:
+                    guard let status else { break }
+                    return (status, body)
+                }
+            }
+            throw Failure(
+                description:
+                    "no complete answer within \(timeout), or the connection was closed; what was asked for may "
+                    + "have been done")
+        }
+    }
+}
