@@ -94,8 +94,13 @@ public final class Journal: EventIntake, Sendable {
     }
 
     /// Starts the writer's thread. Before it nothing can be submitted.
-    /// - Parameter observer: told of each commit, on the writer's thread; must not block.
-    public func start(observer: @escaping @Sendable (CommitNews) -> Void) {
+    /// - Parameters:
+    ///   - onFailure: told once when the journal can't go on (`Snapshot.failure`), on the writer's thread.
+    ///   - observer: told of each commit, on the writer's thread. Neither may block.
+    public func start(
+        onFailure: @escaping @Sendable (JournalError) -> Void = { _ in },
+        observer: @escaping @Sendable (CommitNews) -> Void
+    ) {
         let started = DedicatedThread(name: "journal-writer") { [self] in
             JournalWriter(
                 environment: environment, tables: tables, configuration: configuration,
@@ -106,7 +111,9 @@ public final class Journal: EventIntake, Sendable {
                     return holds
                 },
                 mailbox: mailbox,
-                publish: { state, refusal in self.publish(state, refusal) },
+                publish: { state, refusal in
+                    if let failure = self.publish(state, refusal) { onFailure(failure) }
+                },
                 observer: observer,
                 wasTaken: { bytes in self.queuedBytes.subtract(bytes, ordering: .relaxed) }
             ).run()
@@ -195,20 +202,23 @@ public final class Journal: EventIntake, Sendable {
         }
     }
 
-    private func publish(_ state: JournalState, _ refusal: IntakeError?) {
+    /// - Returns: why the journal can't go on, if it could until now.
+    private func publish(_ state: JournalState, _ refusal: IntakeError?) -> JournalError? {
         let before = current.withLock { current in
             defer { current = (state, refusal) }
             return current
         }
         if let failure = state.failure, before.state.failure == nil {
             logger.critical("the journal can't go on", metadata: ["error": "\(failure)"])
+            return failure
         } else if let refusal, before.refusal == nil {
             // A full journal that drains changes between the two many times a second.
             let now = MonotonicClock.now
-            guard now >= refusalLoggedAt.load(ordering: .relaxed) + 10_000_000_000 else { return }
+            guard now >= refusalLoggedAt.load(ordering: .relaxed) + 10_000_000_000 else { return nil }
             refusalLoggedAt.store(now, ordering: .relaxed)
             logger.error("the journal refuses events", metadata: ["reason": "\(refusal)"])
         }
+        return nil
     }
 
     // MARK: Reading

@@ -196,7 +196,9 @@ final class JournalWriter {
                 draft.streams = try trim.makeRoom(enough, on: &draft.state.streams, in: transaction)
                 guard draft.isChanged else { throw NothingToWrite() }
                 try store(&draft, in: transaction)
+                CrashPoint.written.pass()
             }
+            CrashPoint.committed.pass()
         } catch is NothingToWrite {
             return false
         } catch {
@@ -227,7 +229,9 @@ final class JournalWriter {
                         on: &draft.state.streams, keepsNothing: refusal?.isFull == true, in: transaction))
                 guard draft.isChanged else { throw NothingToWrite() }
                 try store(&draft, in: transaction)
+                CrashPoint.written.pass()
             }
+            CrashPoint.committed.pass()
         } catch is NothingToWrite {
             // Aborted, which is cheaper than an empty commit.
         }

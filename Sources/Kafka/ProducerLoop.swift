@@ -79,8 +79,7 @@ final class ProducerLoop: ProducerHandler {
         do {
             try loop.run()
         } catch {
-            // What is known by now counts; the rest may or may not have reached the topic.
-            loop.producer.serve()
+            // They may or may not have reached the topic.
             loop.failInFlight("\(error)")
             throw error
         }

@@ -73,8 +73,10 @@ struct FlushBatch {
         parts.map { part in
             var batch = FlushBatch(
                 sequences: part.sequences,
+                // What a damaged entry's header said of its offsets is not to be trusted.
                 partitions: partitions.filter {
-                    part.sequences.lowerBound < $0.value.entryEnd && $0.value.entryEnd <= part.sequences.upperBound
+                    part.damage == nil && part.sequences.lowerBound < $0.value.entryEnd
+                        && $0.value.entryEnd <= part.sequences.upperBound
                 },
                 state: part.damage == nil ? .ready : .done, originEnd: originEnd)
             batch.role = part.role

@@ -128,8 +128,10 @@ final class Flusher: Sendable {
             case .sealed(let stream, let sequences, let succeeded):
                 machines[stream]?.sealed(sequences, succeeded: succeeded, now: now)
             case .resealed(let stream, let sequences, let succeeded):
+                CrashPoint.divided.pass()
                 machines[stream]?.resealed(sequences, succeeded: succeeded, now: now)
             case .sent(let stream, let sequences, let outcome, let nanoseconds):
+                CrashPoint.answered.pass()
                 let before = machines[stream]?.mode
                 machines[stream]?.sent(sequences, outcome: outcome, now: now)
                 publish(stream)
@@ -138,6 +140,7 @@ final class Flusher: Sendable {
                 report(stream, sequences, before)
                 if case .damaged(let damage) = outcome { reportDamage(damage, stream) }
             case .advanced(let stream, let position, let result):
+                CrashPoint.advanced.pass()
                 let before = machines[stream]?.mode
                 machines[stream]?.advanced(to: position, result, now: now)
                 publish(stream)
@@ -191,12 +194,15 @@ final class Flusher: Sendable {
                     mailbox.send(.sealed(stream, sequences, succeeded: result.isSuccess))
                 }
             case .reseal(let sequences, let parts):
+                CrashPoint.dividing.pass()
                 flusher.journal.reseal(sequences, as: parts, in: stream) { result in
                     mailbox.send(.resealed(stream, sequences, succeeded: result.isSuccess))
                 }
             case .send(let sequences, _):
+                CrashPoint.sealed.pass()
                 send(sequences, stream)
             case .advance(let advance):
+                CrashPoint.advancing.pass()
                 flusher.journal.advance(
                     stream, to: advance.position,
                     partitions: advance.partitions.mapValues { ($0.entryEnd, $0.offset) },

@@ -54,9 +54,10 @@ public final class Pipeline: Sendable {
     }
 
     /// Starts writer and flusher. What the journal holds from before is flushed first.
-    public func start() throws {
+    /// - Parameter onFailure: told once when the journal can't go on, on its writer's thread; must not block.
+    public func start(onFailure: @escaping @Sendable (JournalError) -> Void = { _ in }) throws {
         for (id, state) in journal.snapshot.streams { waiters.advanced(id, to: state.position) }
-        journal.start { [flusher, forwarder, waiters, metrics] news in
+        journal.start(onFailure: onFailure) { [flusher, forwarder, waiters, metrics] news in
             metrics.committed(news)
             flusher.committed(news)
             if !news.deadLetters.isEmpty { forwarder?.stored() }

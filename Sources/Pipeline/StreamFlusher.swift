@@ -152,10 +152,20 @@ struct StreamFlusher {
         case .failure(.unreadable(let reason)):
             hold(.unreadable, reason, now)
         case .failure(.damaged(let damage)):
-            // Its own boundaries, or those of the seal that it lies in, are divided around it.
-            let end = isSealed ? to : min(max(damage.sequences.upperBound, planned + 1), to)
-            takePlan(FlushBatch(sequences: planned..<end, partitions: [:], state: .ready), isSealed: isSealed)
-            divide(batches.count - 1, around: damage, now)
+            let damaged = damage.sequences.clamped(to: planned..<to)
+            guard damaged.lowerBound == planned, !damaged.isEmpty else {
+                return hold(.unreadable, "\(damage), elsewhere than was planned", now)
+            }
+            if isSealed {
+                // Its boundaries are on disk and have to be replaced there.
+                takePlan(FlushBatch(sequences: planned..<to, partitions: [:], state: .ready), isSealed: true)
+                divide(batches.count - 1, around: damage, now)
+            } else {
+                var batch = FlushBatch(sequences: damaged, partitions: [:], state: .done)
+                batch.loss = .damaged(DamagedEntry(sequences: damaged, reason: damage.reason))
+                takePlan(batch, isSealed: false)
+                collectDone()
+            }
         case .success(nil):
             // The journal has no event where the stream's record says that there is one.
             hold(

@@ -57,9 +57,10 @@ final class Service: Sendable {
     }
 
     /// Runs until `beginShutdown`, then stops in order and returns.
-    /// - Throws: when the HTTP port can't be bound, or the journal can't be read.
+    /// - Throws: when the HTTP port can't be bound, or the journal can't be read, or can't go on. Then only a new process
+    ///   helps, and whoever supervises this one starts it.
     func run() async throws {
-        try pipeline.start()
+        try pipeline.start { [shutdownRequest] _ in shutdownRequest.begin() }
         deadLetterTopic?.start()
         let server = Task { try await http.run() }
         do {
@@ -78,6 +79,7 @@ final class Service: Sendable {
             await release()
             throw error
         }
+        if let failure = journal.snapshot.failure { throw failure }
     }
 
     private func boundPort() async throws -> Int {
@@ -98,7 +100,9 @@ final class Service: Sendable {
         operations.beginShutdown()
         http.beginDraining()
         await kafka?.stopConsuming()
-        let isFlushed = await pipeline.drain(timeout: configuration.shutdown.timeout)
+        // A journal that can't go on can't note what is flushed either.
+        let hasFailed = journal.snapshot.failure != nil
+        let isFlushed = await pipeline.drain(timeout: hasFailed ? .zero : configuration.shutdown.timeout)
         pipeline.endWaits()
         await kafka?.close()
         try await stop(server, at: deadline)

@@ -1,4 +1,5 @@
 import Foundation
+import IngestCore
 import TestSupport
 import Testing
 
@@ -7,16 +8,20 @@ import Testing
 ///
 ///     INGESTD_CRASH_CYCLES=500 swift test --filter CrashTests    for longer than the default
 ///     INGESTD_CRASH_SEED=...                                     for the schedule of an earlier run
+///
+/// Some kills come at random moments, some at named places (`CrashPoint`).
 @Suite(.serialized) struct CrashTests {
     private static let clients = 4
     private static let partitions = 4
     private static let group = "group"
     private let cycles: Int
+    private let pointCycles: Int
     private let seed: UInt64
 
     init() {
         let environment = ProcessInfo.processInfo.environment
         cycles = environment["INGESTD_CRASH_CYCLES"].flatMap { Int($0) } ?? 30
+        pointCycles = environment["INGESTD_CRASH_CYCLES"].flatMap { Int($0) } ?? 170
         seed = environment["INGESTD_CRASH_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64(UInt32.max))
     }
 
@@ -51,6 +56,103 @@ import Testing
             try await drain(service, kafka, ledger)
             try await check(service, clickHouse, ledger)
         }
+    }
+
+    /// Kills at named places, while batches are divided all the time: every event is inserted, or is a dead letter, and
+    /// not both.
+    @Test func killsAtNamedPlacesLoseNothing() async throws {
+        print("crash test: INGESTD_CRASH_SEED=\(seed) INGESTD_CRASH_CYCLES=\(pointCycles)")
+        try await ServiceTurn.take {
+            let clickHouse = try ClickHouseServer(.chdb)
+            try await clickHouse.query(
+                "CREATE TABLE events (event_id String, code FixedString(4)) ENGINE = MergeTree ORDER BY event_id "
+                    + "SETTINGS non_replicated_deduplication_window = 10000, parts_to_delay_insert = 100000, "
+                    + "parts_to_throw_insert = 100000")
+            let service = try ServiceInstance([
+                "CLICKHOUSE_URL": clickHouse.url, "ROW_MODE": "flat", "BATCH_MAX_ROWS": "50", "BATCH_MAX_AGE": "5ms",
+            ])
+            var random = SplitMix64(state: seed)
+            var acknowledged: [(id: String, isBad: Bool)] = []
+            var passed: Set<CrashPoint> = []
+            for cycle in 0..<pointCycles {
+                let point = CrashPoint.allCases[cycle % CrashPoint.allCases.count]
+                service.environment["INGESTD_CRASH_POINT"] =
+                    "\(point.rawValue):\(Int.random(in: 1...6, using: &random))"
+                try service.launch()
+                let events = (0..<120).map { number in
+                    (id: "\(cycle)-\(number)", isBad: Int.random(in: 0..<15, using: &random) == 0)
+                }
+                acknowledged += try await post(events, to: service)
+                // It dies by itself, unless too little was left to be done.
+                if (try? await service.process.ended(within: .milliseconds(400))) != nil { passed.insert(point) }
+                try await service.kill()
+            }
+            #expect(passed == Set(CrashPoint.allCases), "places that no process passed prove nothing")
+            service.environment["INGESTD_CRASH_POINT"] = nil
+            try await service.start()
+            try await eventually("everything is flushed", within: .seconds(60)) {
+                try await service.status().pendingEvents == 0
+            }
+            let rows = try await clickHouse.query("SELECT event_id, count() FROM events GROUP BY event_id")
+            let letters = try await ServiceProcess.run(
+                ["dead-letters", "export"], environment: ["JOURNAL_PATH": service.journalPath]
+            ).output
+            try check(acknowledged, rows, letters)
+            try await service.kill()
+        }
+    }
+
+    /// Sends events, ten at a time, until the service is gone.
+    /// - Returns: those that were acknowledged.
+    private func post(
+        _ events: [(id: String, isBad: Bool)], to service: ServiceInstance
+    ) async throws -> [(id: String, isBad: Bool)] {
+        var acknowledged: [(id: String, isBad: Bool)] = []
+        for start in stride(from: 0, to: events.count, by: 10) {
+            let group = events[start..<(start + 10)]
+            let body = group.map { #"{"event_id":"\#($0.id)","code":"\#($0.isBad ? "too wide" : "good")"}"# }
+            var isAnswered = false
+            while !isAnswered {
+                do {
+                    let answer = try await service.post(body.joined(separator: "\n"), timeoutSeconds: 5)
+                    try #require(answer.status == 202, "\(answer.text)")
+                    acknowledged += group
+                    isAnswered = true
+                } catch is ServiceConnection.Broken {
+                    // Not up yet, or gone.
+                    if try service.process.exit != nil { return acknowledged }
+                    try await Task.sleep(for: .milliseconds(5))
+                }
+            }
+        }
+        return acknowledged
+    }
+
+    private func check(_ acknowledged: [(id: String, isBad: Bool)], _ rows: String, _ letters: String) throws {
+        var copies: [String: Int] = [:]
+        for line in rows.split(separator: "\n") {
+            let fields = line.split(separator: "\t")
+            copies[String(fields[0])] = Int(fields[1])
+        }
+        struct Letter: Decodable { let event_id: String }
+        var letterCounts: [String: Int] = [:]
+        for line in letters.split(separator: "\n") {
+            letterCounts[try JSONDecoder().decode(Letter.self, from: Data(line.utf8)).event_id, default: 0] += 1
+        }
+        let lost = acknowledged.filter { copies[$0.id] == nil && letterCounts[$0.id] == nil }
+        #expect(lost.isEmpty, "seed \(seed): lost \(lost.prefix(5).map(\.id))")
+        let wrong = acknowledged.filter {
+            (letterCounts[$0.id] != nil) != $0.isBad || (copies[$0.id] != nil) == $0.isBad
+        }
+        #expect(
+            wrong.isEmpty, "seed \(seed): good ones that are dead letters, or the reverse: \(wrong.prefix(5).map(\.id))"
+        )
+        // Guarantee 4: within the deduplication window each is there once, and each letter too.
+        #expect(copies.values.allSatisfy { $0 == 1 }, "seed \(seed): \(copies.filter { $0.value > 1 }.prefix(5))")
+        #expect(
+            letterCounts.values.allSatisfy { $0 == 1 },
+            "seed \(seed): \(letterCounts.filter { $0.value > 1 }.prefix(5))")
+        #expect(acknowledged.count > pointCycles * 10)
     }
 
     private func crash(

@@ -234,6 +234,7 @@ struct SimulatedWorld {
             if tells { machine.sealed(sequences, succeeded: !fails, now: now) }
         case .reseal(let sequences, let parts):
             if !fails {
+                if seals[sequences.lowerBound] != sequences.upperBound { problems.append("\(sequences) has no seal") }
                 seals[sequences.lowerBound] = nil
                 for part in parts { seals[part.lowerBound] = part.upperBound }
                 let sorted = seals.sorted { $0.key < $1.key }

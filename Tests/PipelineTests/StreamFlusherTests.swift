@@ -211,7 +211,10 @@ extension [StreamFlusher.Action] {
         script.append(10)
         _ = script.settle()
         script.finish(1..<11, .configuration)
-        guard case .held(let retryAt, .configuration, "no") = script.machine.mode else { Issue.record("not held"); return }
+        guard case .held(let retryAt, .configuration, "no") = script.machine.mode else {
+            Issue.record("not held")
+            return
+        }
         #expect(retryAt == script.now + 15 * FlusherScript.second)
         script.append(50)
         script.pass(14)
