@@ -55,12 +55,16 @@ public struct DeadLetterDesk: Sendable {
 
     /// As `ServiceOperations.discardDeadLetters`.
     public func discard(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
-        let numbers = try numbers(selection)
+        // One that is named is not looked at: what can't be read can still be discarded.
+        let numbers = if case .one(let number) = selection { [number] } else { try numbers(selection) }
+        let change: DeadLetterChange
         do throws(JournalError) {
-            return try await journal.discardDeadLetters(numbers)
+            change = try await journal.discardDeadLetters(numbers)
         } catch {
             throw .unavailable("\(error)")
         }
+        if case .one(let number) = selection, change.changed == 0 { throw Self.unknown(number) }
+        return change
     }
 
     private func numbers(_ selection: DeadLetterSelection) throws(OperationFailure) -> [UInt64] {

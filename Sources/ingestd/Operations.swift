@@ -101,10 +101,12 @@ final class Operations: ServiceOperations {
     }
 
     func retryDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
-        try await deadLetters.retry(selection)
+        guard !isStopping.load(ordering: .acquiring) else { throw .unavailable("the service is shutting down") }
+        return try await deadLetters.retry(selection)
     }
 
     func discardDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
+        guard !isStopping.load(ordering: .acquiring) else { throw .unavailable("the service is shutting down") }
         let change = try await deadLetters.discard(selection)
         // There may be room in the store again.
         pipeline.retryNow()

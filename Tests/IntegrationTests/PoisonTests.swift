@@ -91,6 +91,25 @@ import Testing
         }
     }
 
+    /// Partial acceptance: what is no JSON becomes a dead letter beside the good events of its request.
+    @Test func invalidEventsOfARequestCanBecomeDeadLetters() async throws {
+        try await Scene.run { scene in
+            try await scene.service.start()
+            let body = #"{"event_id":"a"}"# + "\n{broken\n" + #"{"event_id":"b"}"#
+            let refused = try await scene.service.post(body)
+            #expect(refused.status == 400)
+            let answer = try await scene.service.post(
+                body, to: "/v1/events?on_error=dead_letter&ack=inserted&timeout=25s")
+            #expect(answer.status == 200, "\(answer.text)")
+            #expect(answer.text.contains(#""inserted":2,"dead_lettered":1"#), "\(answer.text)")
+            #expect(try await scene.clickHouse.query("SELECT event_id FROM events_unique ORDER BY event_id") == "a\nb")
+            let letter = try #require(try await scene.deadLetters().first)
+            #expect(letter.error.kind == "invalid_json")
+            let whole = try await scene.service.get("/v1/dead-letters/\(letter.id)")
+            #expect(whole.text.contains(#""payload":"{broken""#), "\(whole.text)")
+        }
+    }
+
     /// ClickHouse and the service are killed again and again while a batch is divided.
     @Test func killsDuringDivisionChangeNothing() async throws {
         let settings = Self.settings.merging(["BATCH_MAX_ROWS": "1000"]) { $1 }

@@ -98,8 +98,10 @@ struct DeadLetterRig {
     }
 
     /// Runs `body` with a started producer and closes it, also when `body` throws.
-    func withProducer(_ body: (DeadLetterProducer) async throws -> Void) async throws {
-        let producer = try makeProducer()
+    func withProducer(
+        logging lines: LogLines = LogLines(), _ body: (DeadLetterProducer) async throws -> Void
+    ) async throws {
+        let producer = try makeProducer(lines)
         producer.start()
         do {
             try await body(producer)

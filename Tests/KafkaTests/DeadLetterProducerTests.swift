@@ -1,5 +1,6 @@
 import IngestCore
 import Kafka
+import Logging
 import Synchronization
 import TestSupport
 import Testing
@@ -193,8 +194,13 @@ import Testing
             ("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "u"),
             ("sasl.password", "p"),
         ]
-        try await rig.withProducer { producer in
+        let lines = LogLines()
+        try await rig.withProducer(logging: lines) { producer in
             rig.send(1...1, to: producer)
+            // It says less, comes later, and must not hide the reason.
+            try await eventually("librdkafka's summary") {
+                lines.lines(at: .warning).contains { $0.contains("brokers are down") }
+            }
             try await eventually("the reason in health") {
                 producer.health.detail.contains("Kafka refuses the connection")
             }
