@@ -135,6 +135,14 @@ final class JournalWriter {
     /// Takes out of the group what there is no room for, and answers it.
     private func admit(_ group: inout Group) {
         guard !group.submissions.isEmpty else { return }
+        let all = group.submissions.reduce((entries: 0, letters: 0)) {
+            ($0.entries + admission.storedLength($1.submission), $0.letters + admission.storedLength($1.deadLetters))
+        }
+        var tried = admission
+        if tried.obstacle(toEntries: all.entries, letters: all.letters, state, fileBytes: fileBytes) == nil {
+            admission = tried
+            return
+        }
         // Perhaps there is room for the first few.
         var count = 0
         var admitted = (entries: 0, letters: 0)
@@ -196,9 +204,7 @@ final class JournalWriter {
                 draft.streams = try trim.makeRoom(enough, on: &draft.state.streams, in: transaction)
                 guard draft.isChanged else { throw NothingToWrite() }
                 try store(&draft, in: transaction)
-                CrashPoint.written.pass()
             }
-            CrashPoint.committed.pass()
         } catch is NothingToWrite {
             return false
         } catch {
