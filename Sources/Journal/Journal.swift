@@ -277,6 +277,14 @@ public final class Journal: EventIntake, Sendable {
         try environment.plan(tables, stream: stream, from: start, to: end, maxRows: maxRows, maxBytes: maxBytes)
     }
 
+    /// The deduplication token of a batch.
+    /// - Throws: `DamagedEntry` if the entry with its last event is damaged or missing.
+    public func token(_ stream: StreamID, _ sequences: Range<UInt64>) throws -> String {
+        DeduplicationToken.text(
+            journal: identity, stream: stream, sequences: sequences,
+            lastEntry: try environment.checksum(tables, stream: stream, ofEntryWith: sequences.upperBound - 1))
+    }
+
     /// A reader of a batch's events.
     public func reader(_ stream: StreamID, _ sequences: Range<UInt64>) throws -> any EventReader {
         try BatchReader(environment: environment, tables: tables, stream: stream, sequences: sequences)

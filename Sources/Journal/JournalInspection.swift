@@ -85,6 +85,14 @@ public final class JournalInspection: Sendable {
             tables, stream: stream, from: start, to: end, maxRows: maxRows, maxBytes: maxBytes, skipsTrimmed: true)
     }
 
+    /// The deduplication token of a batch.
+    /// - Throws: `DamagedEntry` if the entry with its last event is damaged or missing.
+    public func token(_ stream: StreamID, _ sequences: Range<UInt64>) throws -> String {
+        DeduplicationToken.text(
+            journal: identity, stream: stream, sequences: sequences,
+            lastEntry: try environment.checksum(tables, stream: stream, ofEntryWith: sequences.upperBound - 1))
+    }
+
     /// A reader of kept events.
     /// - Throws: as do its reads: `DamagedEntry`, or `JournalError.trimmed` if they were deleted meanwhile.
     public func reader(_ stream: StreamID, _ sequences: Range<UInt64>) throws -> any EventReader {

@@ -33,6 +33,17 @@ public struct BatchPlan: Sendable, Equatable {
 }
 
 extension Environment {
+    /// The checksum that the entry with this event was written with. It is not verified here: whoever reads the event
+    /// does that.
+    /// - Throws: `DamagedEntry` if there is no such entry.
+    func checksum(_ tables: Tables, stream: StreamID, ofEntryWith sequence: UInt64) throws -> UInt64 {
+        try read { transaction in
+            let end = try transaction.bounds(of: stream, tables)?.end ?? sequence
+            var scan = try EntryScan(transaction, tables, stream, from: sequence, end: end)
+            return try scan.header(at: sequence).entry.bytes.loadLittleEndian(0)
+        }
+    }
+
     /// Plans the next batch: the events from `start` on, to `end` or until one more entry would exceed a limit. Events
     /// of one entry are parted only where the entry alone exceeds it. Reads entries' headers, not the events.
     /// - Parameter skipsTrimmed: begin behind what was trimmed, if `start` lies before.

@@ -62,7 +62,8 @@ final class DeadLetterForwarder: Sendable {
         /// Numbers up to here were read and are in one of the sets below, or done.
         private var cursor: UInt64 = 0
         private var mayHaveMore = true
-        private var sending: Set<UInt64> = []
+        private var sending: [UInt64: Int] = [:]
+        private var sendingBytes = 0
         /// Acknowledged by the topic, not yet noted in the journal.
         private var acknowledged: Set<UInt64> = []
         private var isNoting = false
@@ -94,7 +95,7 @@ final class DeadLetterForwarder: Sendable {
 
         private var nextDeadline: UInt64? {
             var deadlines: [UInt64] = refused.isEmpty ? [] : [refusedRetryAt]
-            if mayHaveMore, sending.count < Self.window { deadlines.append(readAt) }
+            if mayHaveMore, hasRoom { deadlines.append(readAt) }
             if !acknowledged.isEmpty, !isNoting { deadlines.append(noteAt) }
             return deadlines.min()
         }
@@ -104,11 +105,11 @@ final class DeadLetterForwarder: Sendable {
             case .stored:
                 mayHaveMore = true
             case .answered(let number, .success):
-                sending.remove(number)
+                sendingBytes -= sending.removeValue(forKey: number) ?? 0
                 acknowledged.insert(number)
                 backoff.reset()
             case .answered(let number, .failure(let failure)):
-                sending.remove(number)
+                sendingBytes -= sending.removeValue(forKey: number) ?? 0
                 failed(number, failure, now)
             case .noted(let numbers, let succeeded):
                 isNoting = false
@@ -166,10 +167,10 @@ final class DeadLetterForwarder: Sendable {
 
         /// Sends more letters, as many as the window takes.
         private mutating func fill(_ now: UInt64) {
-            while mayHaveMore, now >= readAt, sending.count < Self.window {
+            while mayHaveMore, now >= readAt, hasRoom {
                 do {
                     let letters = try forwarder.journal.unforwarded(
-                        after: cursor, limit: Self.window - sending.count, maxBytes: Self.windowBytes)
+                        after: cursor, limit: Self.window - sending.count, maxBytes: Self.windowBytes - sendingBytes)
                     guard let last = letters.last else {
                         mayHaveMore = false
                         return
@@ -183,13 +184,17 @@ final class DeadLetterForwarder: Sendable {
             }
         }
 
+        /// A letter larger than the window goes alone.
+        private var hasRoom: Bool { sending.count < Self.window && sendingBytes < Self.windowBytes }
+
         private func isNew(_ number: UInt64) -> Bool {
-            !sending.contains(number) && !acknowledged.contains(number) && !refused.contains(number)
+            sending[number] == nil && !acknowledged.contains(number) && !refused.contains(number)
         }
 
         private mutating func send(_ letter: StoredDeadLetter) throws {
             let message = try Journal.message(for: letter)
-            sending.insert(letter.number)
+            sending[letter.number] = message.value.count
+            sendingBytes += message.value.count
             let mailbox = forwarder.mailbox
             forwarder.destination.send(message) { mailbox.send(.answered(letter.number, $0)) }
         }

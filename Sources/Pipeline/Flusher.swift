@@ -217,11 +217,17 @@ final class Flusher: Sendable {
             let mailbox = flusher.mailbox
             let journal = flusher.journal
             let start = MonotonicClock.now
+            let token: String
+            do {
+                token = try journal.token(stream, sequences)
+            } catch {
+                let outcome = (error as? DamagedEntry).map { InsertOutcome.damaged($0) } ?? .unreadable("\(error)")
+                mailbox.send(.sent(stream, sequences, outcome, nanoseconds: 0))
+                return
+            }
             flusher.destination.insert(
                 InsertRequest(
-                    table: tables[stream] ?? "",
-                    token: DeduplicationToken.text(journal: journal.identity, stream: stream, sequences: sequences),
-                    rowCount: sequences.count,
+                    table: tables[stream] ?? "", token: token, rowCount: sequences.count,
                     makeReader: { try journal.reader(stream, sequences) },
                     completion: { outcome in
                         mailbox.send(.sent(stream, sequences, outcome, nanoseconds: MonotonicClock.now - start))

@@ -204,6 +204,8 @@ struct StreamFlusher {
     private mutating func takePlan(_ batch: FlushBatch, isSealed: Bool) {
         if isSealed { recoveredSeals.removeFirst() }
         batches.append(batch)
+        // Whoever sealed it may also have sent it.
+        batches[batches.count - 1].mayHaveArrived = isSealed
         planned = batch.sequences.upperBound
         arrivals.removeAll { $0.end <= planned }
     }
@@ -302,11 +304,7 @@ struct StreamFlusher {
 
     /// The server finds the data of a batch bad.
     private mutating func rejected(_ index: Int, _ failure: InsertFailure, _ now: UInt64) {
-        let limit = configuration.maxRejectedInARow
-        guard limit == 0 || rejectedInARow < limit else {
-            return hold(
-                .rowData, "\(rejectedInARow) events in a row were rejected, the last with: \(failure.description)", now)
-        }
+        guard mayLoseMore(failure, now) else { return }
         // The server works and has given its verdict.
         resume()
         if batches[index].role == .beforeSuspect { hintWasWrong(index) }
@@ -322,6 +320,7 @@ struct StreamFlusher {
         if batches[index].sequences.count == 1 {
             // Its size never changes; but a server short of memory recovers.
             guard failure.isSizeLimit else { return backOff(failure, now) }
+            guard mayLoseMore(failure, now) else { return }
             resume()
             return lose(index, kind: "too_large", failure)
         }
@@ -331,6 +330,14 @@ struct StreamFlusher {
             divide(index, into: batches[index].halves)
         }
         backOff(failure, now)
+    }
+
+    /// Whether it still looks like the events' fault; otherwise the stream is held.
+    private mutating func mayLoseMore(_ failure: InsertFailure, _ now: UInt64) -> Bool {
+        let limit = configuration.maxRejectedInARow
+        guard limit > 0, rejectedInARow >= limit else { return true }
+        hold(.rowData, "\(rejectedInARow) events in a row were rejected, the last with: \(failure.description)", now)
+        return false
     }
 
     private mutating func lose(_ index: Int, kind: String, _ failure: InsertFailure) {

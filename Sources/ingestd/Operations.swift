@@ -60,6 +60,12 @@ final class Operations: ServiceOperations {
             ComponentHealth(
                 component: "journal", isHealthy: snapshot.refusal == nil, isRequired: true,
                 detail: snapshot.refusal.map { "\($0)" } ?? "\(snapshot.storedBytes) bytes stored"))
+        if snapshot.deadLettersFull {
+            components.append(
+                ComponentHealth(
+                    component: "dead_letters", isHealthy: false, isRequired: false,
+                    detail: "the store is full (JOURNAL_DEAD_LETTERS_MAX_BYTES): retry or discard some"))
+        }
         components.append(clickHouse.state())
         if let kafka { components.append(kafka.health) }
         if let deadLetterTopic { components.append(deadLetterTopic.health) }
@@ -102,15 +108,21 @@ final class Operations: ServiceOperations {
 
     func retryDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
         guard !isStopping.load(ordering: .acquiring) else { throw .unavailable("the service is shutting down") }
-        return try await deadLetters.retry(selection)
+        let change = try await deadLetters.retry(selection)
+        wakeStreamsThatWaitForRoom(change)
+        return change
     }
 
     func discardDeadLetters(_ selection: DeadLetterSelection) async throws(OperationFailure) -> DeadLetterChange {
         guard !isStopping.load(ordering: .acquiring) else { throw .unavailable("the service is shutting down") }
         let change = try await deadLetters.discard(selection)
-        // There may be room in the store again.
-        pipeline.retryNow()
+        wakeStreamsThatWaitForRoom(change)
         return change
+    }
+
+    /// There may be room in the store of dead letters again.
+    private func wakeStreamsThatWaitForRoom(_ change: DeadLetterChange) {
+        if change.changed > 0 { pipeline.retryNow() }
     }
 
     func retryStream(_ name: String?) throws(OperationFailure) {

@@ -176,7 +176,10 @@ import Testing
         try await rig.connect(producer)
         rig.mock.fail(.produce, with: .outOfOrderSequenceNumber)
         rig.send(1...1, to: producer)
-        try await eventually("the restart") { producer.health.detail.contains("restarted in") }
+        try await eventually("the reason in health") {
+            producer.health.detail.contains("fatal") && producer.health.detail.contains("restarted in")
+        }
+        #expect(!producer.health.isHealthy)
         rig.send(2...3, to: producer)
         await producer.close(within: .milliseconds(200))
         #expect(rig.answers.count == 3)

@@ -42,7 +42,7 @@ final class Answers: Sendable {
     }
 }
 
-/// Log lines; also a canary: it lives as long as anything that logs, so as long as a thread that has not ended or a
+/// Log lines with their metadata; also a canary: it lives as long as anything that logs, so as long as a thread that has not ended or a
 /// client that was not destroyed.
 final class LogLines: Sendable {
     private let lines = Mutex<[(level: Logger.Level, text: String)]>([])
@@ -68,7 +68,9 @@ final class LogLines: Sendable {
             set { metadata[key] = newValue }
         }
 
-        func log(event: LogEvent) { lines.lines.withLock { $0.append((event.level, "\(event.message)")) } }
+        func log(event: LogEvent) {
+            lines.lines.withLock { $0.append((event.level, "\(event.message) \(event.metadata ?? [:])")) }
+        }
     }
 }
 

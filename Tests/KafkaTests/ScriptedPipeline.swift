@@ -226,6 +226,7 @@ struct Rig {
     let ledger = ScriptedLedger()
     var configuration: KafkaSourceConfiguration
     var metrics: any MetricsFactory = NOOPMetricsHandler.instance
+    let lines = LogLines()
 
     /// A cluster with a topic.
     init(partitions: Int32 = 1) throws {
@@ -252,11 +253,9 @@ struct Rig {
     static func partition(_ number: Int32 = 0) -> TopicPartition { TopicPartition(topic: topic, partition: number) }
 
     func makeSource() throws -> KafkaSource {
-        var logger = Logger(label: "kafka-tests") { _ in SwiftLogNoOpLogHandler() }
-        logger.logLevel = .debug
-        return try KafkaSource(
+        try KafkaSource(
             configuration: configuration, routes: StreamRoutes(byName: [:], fallback: Self.stream), intake: intake,
-            ledger: ledger, logger: logger, metricsFactory: metrics)
+            ledger: ledger, logger: lines.logger, metricsFactory: metrics)
     }
 
     /// Runs `body` with a started source and closes it, also when `body` throws.

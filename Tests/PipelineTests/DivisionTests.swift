@@ -292,6 +292,39 @@ struct VerdictServer {
         #expect(script.settle().reseals == [[1..<6, 6..<11]])
     }
 
+    /// Whoever sealed a batch may have sent it before the crash.
+    @Test func recoveredBatchIsDividedLate() {
+        var script = FlusherScript(position: 1, tail: 11, seals: [1..<11])
+        for _ in 0..<5 {
+            #expect(script.settle().sends == [1..<11])
+            script.finish(1..<11, .batchShape)
+            #expect(script.settle() == [])
+            script.pass(11)
+        }
+        _ = script.settle()
+        script.finish(1..<11, .batchShape)
+        #expect(script.settle().reseals == [[1..<6, 6..<11]])
+    }
+
+    /// Something that finds every size too large is not the events' fault.
+    @Test func tooManyTooLargeInARowHoldTheStream() {
+        var script = FlusherScript {
+            $0.batchMaxRows = 1
+            $0.maxRejectedInARow = 3
+        }
+        script.append(10)
+        var lost = 0
+        for _ in 0..<20 {
+            let actions = script.settle()
+            lost += actions.advances.flatMap(\.rejected).count
+            for sequences in actions.sends {
+                script.finish(sequences, InsertFailure(failureClass: .batchShape, httpStatus: 413, message: "no"))
+            }
+        }
+        guard case .held(_, .rowData, _) = script.machine.mode else { Issue.record("not held"); return }
+        #expect(lost <= 4)
+    }
+
     @Test func tooManyPartsMakesBatchesRarer() {
         var script = FlusherScript()
         func waitOfOneEvent(_ script: inout FlusherScript) -> Double {

@@ -149,13 +149,16 @@ struct JournalReplay {
     }
 
     private func insertOnce(_ batch: Range<UInt64>) async -> InsertOutcome {
-        await withCheckedContinuation { continuation in
+        let token: String
+        do {
+            token = try inspection.token(stream.id, batch)
+        } catch {
+            return (error as? DamagedEntry).map { .damaged($0) } ?? .unreadable("\(error)")
+        }
+        return await withCheckedContinuation { continuation in
             destination.insert(
                 InsertRequest(
-                    table: stream.table,
-                    token: DeduplicationToken.text(
-                        journal: inspection.identity, stream: stream.id, sequences: batch),
-                    rowCount: batch.count,
+                    table: stream.table, token: token, rowCount: batch.count,
                     makeReader: { [inspection, stream] in try inspection.reader(stream.id, batch) },
                     completion: { continuation.resume(returning: $0) }))
         }

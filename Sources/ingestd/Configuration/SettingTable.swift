@@ -26,7 +26,8 @@ enum SettingTable {
             "Largest request body, after decompression. At most a quarter of JOURNAL_MAX_BYTES."),
         Setting(
             "HTTP_TOKEN", \.http.token, SettingType.token.optional(),
-            "Bearer token that requests must carry. Without it everyone who reaches the port may send events."),
+            "Bearer token that requests must carry. Without it everyone who reaches the port may send events, and read and"
+                + " delete dead letters."),
         Setting(
             "HTTP_TLS_CERTIFICATE", \.http.tlsCertificate, SettingType.path.emptyIsNone(),
             "PEM file with the certificate chain. Reserved: this version serves plain HTTP and refuses to start with it."
@@ -150,7 +151,7 @@ enum SettingTable {
             "Longest wait between repetitions. At least RETRY_BACKOFF_MIN."),
         Setting(
             "HOLD_RETRY_INTERVAL", \.retries.holdInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
-            "How often a stream that is held because of a configuration error tries again."),
+            "How often a stream that is held tries again."),
         Setting(
             "HOLD_AFTER_REJECTED", \.retries.holdAfterRejected, .integer(0...1_000_000_000),
             "Events of a stream that may become dead letters in a row, without one that is inserted, before the stream"
