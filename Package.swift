@@ -23,6 +23,9 @@ let package = Package(
     products: [
         .executable(name: "ingestd", targets: ["ingestd"]),
         .executable(name: "kafka-dev", targets: ["kafka-dev"]),
+        // Preloaded by DiskTests; stands beside the test bundle. No target may depend on it: linked into the bundle it
+        // would stand in for the system's `pwrite` in every test.
+        .library(name: "FaultShim", type: .dynamic, targets: ["FaultShim"]),
     ],
     dependencies: [
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
@@ -140,6 +143,14 @@ let package = Package(
             name: "IntegrationTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "CommandTests", dependencies: ["ingestd", "IngestCore", "Journal", "TestSupport", logging],
+            swiftSettings: strict),
+        .target(name: "FaultShim", path: "Tests/FaultShim"),
+        .executableTarget(
+            name: "DiskWriter", dependencies: ["IngestCore", "Journal", "TestSupport", logging],
+            path: "Tests/DiskWriter", swiftSettings: strict),
+        .testTarget(
+            name: "DiskTests",
+            dependencies: ["DiskWriter", "ingestd", "IngestCore", "Journal", "TestSupport", logging],
             swiftSettings: strict),
         .testTarget(
             name: "CrashTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),

@@ -1,5 +1,11 @@
 import IngestCore
 
+/// Size of the journal's file, and how much of it holds nothing; bytes.
+struct FileSize {
+    let bytes: Int
+    let freeBytes: Int
+}
+
 /// Decides whether new events are taken. What makes room (the flusher's news) never asks.
 ///
 /// From the high watermark on all are refused until the journal is below the low one, so that sources are not stopped
@@ -8,6 +14,9 @@ struct Admission {
     private let configuration: JournalConfiguration
     private let pageSize: Int
     private var isDraining = false
+    /// Free pages that each commit takes for its copies of the tables' inner pages, and the next ones give back: room
+    /// that never gets less, and is none. Of the others 1/8 may lie too scattered for an entry.
+    private static let circulatingBytes = 1 << 20
 
     init(_ configuration: JournalConfiguration, pageSize: Int) {
         self.configuration = configuration
@@ -19,10 +28,10 @@ struct Admission {
     ///   - entries: bytes of the file that its entries take.
     ///   - letters: bytes that its dead letters take; the bound of their store is not checked here.
     ///   - admitted: bytes of what was admitted before to the same transaction.
-    ///   - fileBytes: size of the file.
+    ///   - file: as of the last commit.
     mutating func obstacle(
         toEntries entries: Int, letters: Int = 0, after admitted: (entries: Int, letters: Int) = (0, 0),
-        _ state: JournalState, fileBytes: Int
+        _ state: JournalState, file: FileSize
     ) -> IntakeError? {
         let stored = state.storedBytes + admitted.entries
         if stored < configuration.lowWatermarkBytes { isDraining = false }
@@ -32,30 +41,26 @@ struct Admission {
                 "\(stored) bytes wait for ClickHouse and JOURNAL_MAX_BYTES is \(configuration.maxBytes)"
                     + (isDraining ? "; events are taken again below \(configuration.lowWatermarkBytes)" : ""))
         }
-        return roomObstacle(
-            to: admitted.entries + admitted.letters + entries + letters,
-            stored: state.storedBytes + state.deadLetterBytes, fileBytes: fileBytes)
+        return roomObstacle(to: admitted.entries + admitted.letters + entries + letters, file: file)
     }
 
     /// Why events that are sent again can't be stored now. It says nothing about new ones, and changes nothing.
-    func obstacle(toRetrying entries: Int, _ state: JournalState, fileBytes: Int) -> IntakeError? {
+    func obstacle(toRetrying entries: Int, _ state: JournalState, file: FileSize) -> IntakeError? {
         var copy = self
-        return copy.obstacle(toEntries: entries, state, fileBytes: fileBytes)
+        return copy.obstacle(toEntries: entries, state, file: file)
     }
 
     /// Whether a submission of ordinary size would be taken.
-    mutating func isOpen(_ state: JournalState, fileBytes: Int) -> Bool {
-        obstacle(toEntries: 0, letters: Limits.entryBytes, state, fileBytes: fileBytes) == nil
+    mutating func isOpen(_ state: JournalState, file: FileSize) -> Bool {
+        obstacle(toEntries: 0, letters: Limits.entryBytes, state, file: file) == nil
     }
 
     /// Why the file can't take `bytes` more.
-    private func roomObstacle(to bytes: Int, stored: Int, fileBytes: Int) -> IntakeError? {
-        // Pages inside of the file that no record uses are room as well; 1/8 of them may be in use for other things,
-        // or lie too scattered for an entry.
-        let recyclable = max(0, fileBytes - stored) / 8 * 7
+    private func roomObstacle(to bytes: Int, file: FileSize) -> IntakeError? {
+        let recyclable = max(0, file.freeBytes - Self.circulatingBytes) / 8 * 7
         let growth = bytes - recyclable
         guard growth > 0 else { return nil }
-        if fileBytes + growth > configuration.mapSize - configuration.reserveBytes {
+        if file.bytes + growth > configuration.mapSize - configuration.reserveBytes {
             return .full("its file has reached its ceiling; it drains as ClickHouse takes events")
         }
         if let free = JournalDirectory.freeDiskBytes(configuration.path),

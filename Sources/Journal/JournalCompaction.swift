@@ -170,7 +170,7 @@ extension Tables {
 
 extension ReadTransaction {
     /// Pages that a copy without free ones has.
-    fileprivate func heldPageCount(_ tables: Tables) throws -> Int {
+    func heldPageCount(_ tables: Tables) throws -> Int {
         var count = 2 + (try rootPageCount())
         for table in tables.all { count += try pageCount(table) }
         return count

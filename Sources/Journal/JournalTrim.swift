@@ -28,6 +28,9 @@ struct JournalTrim {
     private var kept: [StreamID: Kept] = [:]
     /// Whether a bound ended the last run.
     private(set) var hasMore = true
+    /// Entries of one stream that the next transaction deletes at most: LMDB needs pages to delete before it gives any
+    /// back, so on a full disk it goes in small steps.
+    private var limit = Self.deletedCount
 
     init(tables: Tables, configuration: JournalConfiguration, pageSize: Int) {
         self.tables = tables
@@ -39,6 +42,18 @@ struct JournalTrim {
 
     /// Whether time alone makes entries go.
     var dependsOnTime: Bool { configuration.retainMilliseconds > 0 }
+
+    /// The last transaction failed: the next one deletes nothing, so that it needs as little room as possible.
+    mutating func backOff() {
+        limit = 0
+        hasMore = true
+    }
+
+    /// A transaction was committed: the next one may delete more.
+    mutating func speedUp() { limit = min(max(1, limit * 2), Self.deletedCount) }
+
+    /// Whether the next transaction deletes anything.
+    var isBackingOff: Bool { limit == 0 }
 
     /// Deletes what need not be kept.
     /// - Parameter keepsNothing: delete all that is flushed, whatever the configuration says.
@@ -53,7 +68,7 @@ struct JournalTrim {
         let now = WallClock.milliseconds
         let expired = now - configuration.retainMilliseconds
         for id in streams.keys where all || configuration.retainMilliseconds > 0 {
-            try delete(from: id, of: &streams, Self.deletedCount, &changed, in: transaction) { _, receivedAt in
+            try delete(from: id, of: &streams, limit, &changed, in: transaction) { _, receivedAt in
                 all || receivedAt.map { $0 <= expired || $0 > now + Self.clockTolerance } ?? true
             }
         }
@@ -62,7 +77,7 @@ struct JournalTrim {
             let bytes = kept.values.reduce(0) { $0 + $1.bytes }
             if bytes > UInt64(configuration.retainBytes) {
                 let excess = bytes - UInt64(configuration.retainBytes)
-                try deleteOldest(excess, of: &streams, Self.deletedCount, &changed, in: transaction)
+                try deleteOldest(excess, of: &streams, limit, &changed, in: transaction)
             }
         }
         return changed
@@ -75,7 +90,8 @@ struct JournalTrim {
         _ bytes: Int, on streams: inout [StreamID: StreamState], in transaction: borrowing WriteTransaction
     ) throws -> Set<StreamID> {
         var changed: Set<StreamID> = []
-        try deleteOldest(UInt64(bytes), of: &streams, Self.deletedCountForRoom, &changed, in: transaction)
+        let maximum = limit < Self.deletedCount ? limit : Self.deletedCountForRoom
+        try deleteOldest(UInt64(bytes), of: &streams, maximum, &changed, in: transaction)
         return changed
     }
 

@@ -1,3 +1,4 @@
+import Glibc
 import IngestCore
 
 /// Group commit: the one thread that writes. It takes everything that waits, writes it in one transaction and answers
@@ -97,16 +98,18 @@ final class JournalWriter {
         makeRoom(forRetriesIn: group)
         do {
             try write(group)
-            hasFailed = false
         } catch {
             hasFailed = true
+            let mayTryAgain = !trim.isBackingOff
+            trim.backOff()
             deadLetters.rollBack()
             // Nothing of the group is in the file. The flusher's news goes on alone: it is small, makes room, and a
-            // reserve is kept for it.
+            // reserve is kept for it. On a disk without a free block it still fits into the file's own free pages, if
+            // nothing is trimmed with it.
             let refusal = intakeError(error)
             self.refusal = refusal
             publish(state, refusal)
-            if group.submissions.isEmpty || state.failure != nil {
+            if (group.submissions.isEmpty && !mayTryAgain) || state.failure != nil {
                 for (_, completion) in group.commands { completion(.failure(state.failure ?? .io("\(error)"))) }
                 refuse(group.submissions, refusal)
                 return
@@ -121,7 +124,13 @@ final class JournalWriter {
     private func intakeError(_ error: any Error) -> IntakeError {
         guard let error = error as? LMDBError else { return .storage("\(error)") }
         if error.isMapFull { return .full("its file has reached its ceiling; it drains as ClickHouse takes events") }
-        if error.isDiskFull { return .full("the disk of \(configuration.path) is full: make room there") }
+        // LMDB reports a short write as EIO. It is how a file system first says that it is full.
+        let isShortWrite =
+            error.code == EIO
+            && (JournalDirectory.freeDiskBytes(configuration.path).map { $0 < Limits.transactionBytes } ?? false)
+        if error.isDiskFull || isShortWrite {
+            return .full("the disk of \(configuration.path) is full: make room there")
+        }
         if error.isFatal {
             state.failure = .closed("\(error). Restart the service; what was acknowledged is kept")
         }
@@ -139,7 +148,7 @@ final class JournalWriter {
             ($0.entries + admission.storedLength($1.submission), $0.letters + admission.storedLength($1.deadLetters))
         }
         var tried = admission
-        if tried.obstacle(toEntries: all.entries, letters: all.letters, state, fileBytes: fileBytes) == nil {
+        if tried.obstacle(toEntries: all.entries, letters: all.letters, state, file: file) == nil {
             admission = tried
             return
         }
@@ -171,21 +180,27 @@ final class JournalWriter {
         while true {
             var tried = admission
             let error = tried.obstacle(
-                toEntries: entries, letters: letters, after: admitted, state, fileBytes: fileBytes)
+                toEntries: entries, letters: letters, after: admitted, state, file: file)
             if error != nil, makeRoom(entries + letters) { continue }
             admission = tried
             return error
         }
     }
 
-    private var fileBytes: Int { environment.pages.count * pageSize }
+    /// As of the last commit. Where it can't be read, nothing counts as free.
+    private var file: FileSize {
+        let pages = environment.pages.count
+        let held = Result { try environment.read { try $0.heldPageCount(tables) + $0.freeListPageCount() } }
+        let free = (try? held.get()).map { max(0, pages - $0) } ?? 0
+        return FileSize(bytes: pages * pageSize, freeBytes: free * pageSize)
+    }
 
     /// The same for events that are sent again; `obstacle` says in their transaction whether it has helped.
     private func makeRoom(forRetriesIn group: Group) {
         for case (.retry(let numbers), _) in group.commands {
             do {
                 let bytes = try environment.read { try deadLetters.bytes(toRetry: numbers, state, in: $0) }
-                while admission.obstacle(toRetrying: bytes, state, fileBytes: fileBytes) != nil, makeRoom(bytes) {}
+                while admission.obstacle(toRetrying: bytes, state, file: file) != nil, makeRoom(bytes) {}
             } catch {
                 // The transaction meets the error again and reports it.
             }
@@ -233,6 +248,12 @@ final class JournalWriter {
                 draft.streams.formUnion(
                     try trim.run(
                         on: &draft.state.streams, keepsNothing: refusal?.isFull == true, in: transaction))
+                if hasFailed, group.commands.isEmpty, group.submissions.isEmpty,
+                    let any = draft.state.streams.keys.first
+                {
+                    // Perhaps nobody sends events while they are refused: find out whether the disk works again.
+                    draft.streams.insert(any)
+                }
                 guard draft.isChanged else { throw NothingToWrite() }
                 try store(&draft, in: transaction)
                 CrashPoint.written.pass()
@@ -244,10 +265,14 @@ final class JournalWriter {
         deadLetters.commit()
         state = draft.state
         self.trim = trim
+        if draft.isChanged {
+            hasFailed = false
+            self.trim.speedUp()
+        }
         draft.news.nanoseconds = MonotonicClock.now - start
-        if let refusal, !group.wasCut,
-            !receipts.isEmpty
-                || (refusal.isFull && admission.isOpen(state, fileBytes: fileBytes))
+        // What the disk says of its room means nothing after an error, until something was written.
+        if refusal != nil, !group.wasCut,
+            !receipts.isEmpty || (!hasFailed && admission.isOpen(state, file: file))
         {
             self.refusal = nil
         }
@@ -284,7 +309,7 @@ final class JournalWriter {
             do {
                 return .success(
                     try deadLetters.retry(numbers, &draft, in: transaction) { [state = draft.state] bytes in
-                        admission.obstacle(toRetrying: bytes, state, fileBytes: fileBytes)
+                        admission.obstacle(toRetrying: bytes, state, file: file)
                     })
             } catch let error as JournalError {
                 return .failure(error)

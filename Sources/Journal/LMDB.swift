@@ -63,6 +63,9 @@ final class Environment: @unchecked Sendable {
 
     deinit { mdb_env_close(handle) }
 
+    /// Writes to stable storage whatever of the file is not there yet.
+    func sync() throws(LMDBError) { try check(mdb_env_sync(handle, 1), "sync") }
+
     /// Frees the reader slots of processes that died.
     func clearDeadReaders() throws(LMDBError) {
         try check(mdb_reader_check(handle, nil), "mdb_reader_check")
@@ -205,6 +208,9 @@ struct ReadTransaction: ~Copyable, Transaction {
 
     /// Pages that the tables' own table takes.
     func rootPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 1)) }
+
+    /// Pages that LMDB's list of free pages takes.
+    func freeListPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 0)) }
 
     /// Number of tables.
     func tableCount() throws(LMDBError) -> Int { try count(Table(handle: 1)) }
