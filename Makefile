@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test build bench clickhouse-init format lint clean setup
+.PHONY: help run test tsan asan build bench clickhouse-init format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -21,6 +21,22 @@ run: ## Starts everything with sample events: Kafka, ClickHouse, the service; un
 test: ## Runs all tests and checks; the last line is the total
 	@tools/setup test
 	@tools/test
+
+tsan: ## Runs the Swift tests under ThreadSanitizer: data races; builds in .build-tsan
+	@tools/setup test
+	@tools/sanitize thread
+
+asan: ## Runs the Swift tests under AddressSanitizer: memory errors and leaks; builds in .build-asan
+	@tools/setup test
+	@tools/sanitize address
+
+tsan: ## Runs the Swift tests under ThreadSanitizer (data races); the last line is the total
+	@tools/setup test
+	@tools/sanitize thread
+
+asan: ## Runs the Swift tests under AddressSanitizer (memory errors, leaks); the last line is the total
+	@tools/setup test
+	@tools/sanitize address
 
 build: ## Builds the service for production: .build/release/ingestd
 	@tools/setup run
@@ -41,7 +57,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .run
+	rm -rf .build .build-tsan .build-asan .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

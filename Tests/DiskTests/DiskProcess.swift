@@ -16,6 +16,14 @@ final class DiskProcess {
         return path
     }
 
+    /// What puts a process under the fault shim.
+    static func shim(on folder: FaultyFolder) throws -> [String: String] {
+        [
+            "LD_PRELOAD": try built("libFaultShim.so"), "FAULT_SHIM_FOLDER": folder.path,
+            "FAULT_SHIM_LOG": folder.log, "FAULT_SHIM_CONTROL": folder.control,
+        ]
+    }
+
     private let child: ChildProcess
 
     /// Starts a writer and waits until its journal is open.
@@ -24,16 +32,9 @@ final class DiskProcess {
         journal: String, maxBytes: Int = 64 << 20, minFreeDiskBytes: Int = 0, ledger: String = "",
         on folder: FaultyFolder? = nil
     ) throws {
-        var environment: [String: String] = [:]
-        if let folder {
-            environment["LD_PRELOAD"] = try Self.built("libFaultShim.so")
-            environment["FAULT_SHIM_FOLDER"] = folder.path
-            environment["FAULT_SHIM_LOG"] = folder.log
-            environment["FAULT_SHIM_CONTROL"] = folder.control
-        }
         child = try ChildProcess(
             [try Self.built("DiskWriter"), journal, "\(maxBytes)", "\(minFreeDiskBytes)", ledger],
-            environment: environment)
+            environment: try folder.map { try Self.shim(on: $0) } ?? [:])
         let answer = try child.receive()
         guard answer == "open" else { throw Problem(answer) }
     }

@@ -59,6 +59,14 @@ import Testing
             }
             try await scene.awaitMessages(badIDs.count, on: "events.dlq")
             #expect(try await scene.service.status()["coded"]?.state == "running")
+            let metrics = try await scene.service.get("/metrics").text
+            for line in [
+                #"ingest_dead_letters_total{reason="row_data",stream="coded"} \#(badIDs.count)"#,
+                "ingest_dead_letters_stored \(badIDs.count)", "ingest_dead_letters_unforwarded 0",
+                #"ingest_dlq_produced_total{result="ok"} \#(badIDs.count)"#,
+            ] {
+                #expect(metrics.contains(line), "\(line) is not in\n\(metrics)")
+            }
 
             // The operator widens the column and sends them again.
             try await scene.clickHouse.query("ALTER TABLE coded MODIFY COLUMN code String")
