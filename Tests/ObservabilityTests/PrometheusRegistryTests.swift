@@ -207,9 +207,12 @@ import Testing
 
     @Test func collectorsRunBeforeEachRendering() throws {
         let registry = registry()
-        let gauge = Meter(label: "depth", factory: registry)
-        registry.onScrape { gauge.increment() }
-        registry.onScrape { Meter(label: "made_late", factory: registry).set(1) }
+        // A `Meter` would hold the registry, which holds its collectors.
+        let gauge = registry.makeMeter(label: "depth", dimensions: [])
+        registry.onScrape { gauge.increment(by: 1) }
+        registry.onScrape { [weak registry] in
+            if let registry { Meter(label: "made_late", factory: registry).set(1) }
+        }
         let first = try families(registry)
         #expect(first["depth"]?.samples.first?.value == 1)
         #expect(first["made_late"] != nil, "what a collector makes is in the same rendering")
