@@ -144,7 +144,9 @@ let package = Package(
         .testTarget(
             name: "CommandTests", dependencies: ["ingestd", "IngestCore", "Journal", "TestSupport", logging],
             swiftSettings: strict),
-        .target(name: "FaultShim", path: "Tests/FaultShim"),
+        // Also loaded into programs that know no sanitizer.
+        .target(
+            name: "FaultShim", path: "Tests/FaultShim", cSettings: [.unsafeFlags(["-fno-sanitize=all"])]),
         .executableTarget(
             name: "DiskWriter", dependencies: ["IngestCore", "Journal", "TestSupport", logging],
             path: "Tests/DiskWriter", swiftSettings: strict),
