@@ -23,7 +23,11 @@ final class Scene: Sendable {
             case "beside": plain.value += 1
             case "escaped": guarded.withLock { $0 }.value += 1
             case "two":
-                if isSecond { second.withLock { _ in plain.value += 1 } } else { first.withLock { _ in plain.value += 1 } }
+                if isSecond {
+                    second.withLock { _ in plain.value += 1 }
+                } else {
+                    first.withLock { _ in plain.value += 1 }
+                }
             default: break
             }
         }
