@@ -73,7 +73,7 @@ final class ConsumerLoop {
     var nextStatusAt: UInt64 = 0
     var nextWatermarkQueryAt: UInt64 = 0
     var nextProbeAt: UInt64 = 0
-    private var isConsuming = true
+    private(set) var isConsuming = true
     /// Bytes of all assignments at the end of the last pass.
     private var heldBytes = 0
     /// Since when `maximumInFlightBytes` are held.

@@ -150,17 +150,23 @@ extension ConsumerLoop {
 
     /// librdkafka learns a partition's end from fetches. While a partition is paused there are none, and lag would
     /// stand still just when it grows. Blocks for a moment, with little else to do.
+    ///
+    /// Asked for as "the offset at the time END" because `rd_kafka_query_watermark_offsets` does not keep its timeout:
+    /// where the broker goes away at the wrong moment, it waits for ever (librdkafka 2.0.2; mended in 2.3.0, its issue
+    /// 4460).
     private func queryWatermarks(_ now: UInt64) {
         let paused = assignments.filter(\.isPaused)
-        guard !paused.isEmpty, troubles.brokers == nil, now >= nextWatermarkQueryAt else { return }
+        guard !paused.isEmpty, isConsuming, troubles.brokers == nil, now >= nextWatermarkQueryAt else { return }
         nextWatermarkQueryAt = now + Self.watermarkInterval
-        let deadline = MonotonicClock.now + 500_000_000
-        for assignment in paused where MonotonicClock.now < deadline {
-            var first: Int64 = 0
-            var end: Int64 = 0
-            let code = rd_kafka_query_watermark_offsets(
-                consumer.client, assignment.partition.topic, assignment.partition.partition, &first, &end, 200)
-            if code == RD_KAFKA_RESP_ERR_NO_ERROR { assignment.queriedEnd = end }
+        let ends = PartitionList()
+        for assignment in paused { ends.add(assignment.partition, offset: Int64(RD_KAFKA_OFFSET_END)) }
+        // Without an answer the lag is as old as it was.
+        guard rd_kafka_offsets_for_times(consumer.client, ends.pointer, 500) == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            return
+        }
+        for (index, assignment) in paused.enumerated() {
+            guard ends[index].err == RD_KAFKA_RESP_ERR_NO_ERROR, ends[index].offset >= 0 else { continue }
+            assignment.queriedEnd = ends[index].offset
         }
     }
 }

@@ -69,6 +69,21 @@ import Testing
         #expect(rig.ledger.count(.assigned(Rig.partition(0), committed: nil)) == 1, "evicted from the group")
     }
 
+    /// While partitions are paused the source asks for their ends. That question must not hold up polling or the stop.
+    @Test func aBrokerThatNoLongerAnswersDoesNotHoldUpAPausedSource() async throws {
+        var rig = try Rig()
+        rig.configuration.requestTimeoutMilliseconds = 200
+        let mock = rig.mock
+        rig.intake.answer { _ in
+            do { try mock.delayAnswers(milliseconds: 60_000) } catch { Issue.record(error) }
+            return .refuse(.full("test"))
+        }
+        try rig.produce(numbered(0..<10))
+        try await rig.withSource { source in
+            try await wait(for: "the pause") { source.partitions.contains(where: \.isPaused) }
+        }
+    }
+
     @Test func messagesInFlightAreBounded() async throws {
         var rig = try Rig(partitions: 3)
         let limit = 4 << 20
