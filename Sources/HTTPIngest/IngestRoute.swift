@@ -14,6 +14,8 @@ final class IngestRoute: Sendable {
     private let operations: any ServiceOperations
     private let collector: BodyCollector
     private let scanners: ScannerPool
+    private let cloudEventScanners: ScannerPool
+    private let maxEvents: Int
     private let metrics: IngestMetrics
 
     init(
@@ -24,9 +26,14 @@ final class IngestRoute: Sendable {
         self.routes = routes
         self.intake = intake
         self.operations = operations
-        collector = BodyCollector(
-            limit: configuration.maxBodyBytes, budget: ByteBudget(limit: configuration.maxBufferedBytes))
-        scanners = ScannerPool(eventIDField: configuration.eventIDField)
+        collector = BodyCollector(configuration)
+        let (field, maxEventBytes) = (configuration.eventIDField, configuration.maxEventBytes)
+        scanners = ScannerPool { EventScanner(eventIDField: field, maxEventBytes: maxEventBytes) }
+        cloudEventScanners = ScannerPool {
+            EventScanner(
+                eventIDField: field, fallbackIDField: "id", areCloudEvents: true, maxEventBytes: maxEventBytes)
+        }
+        maxEvents = configuration.maxRequestEvents
         self.metrics = metrics
     }
 
@@ -55,13 +62,20 @@ final class IngestRoute: Sendable {
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
         let counters = metrics[admission.stream]
-        let contents = try await collector.collect(&body, length: admission.content.length) { body in
-            let contents = scan(body, for: admission)
-            if let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents) {
+        let contents = try await collector.collect(&body, admission.content) { body in
+            let contents = try scan(body, for: admission)
+            if let refusal = refusal(of: contents, for: admission) {
                 counters.rejected.increment(by: contents.report.accepted + contents.report.rejected)
                 throw refusal
             }
             return contents
+        }
+        if contents.isEmpty {
+            // A batch of no CloudEvents: there is nothing to keep.
+            let nothing = Acceptance(
+                count: 0, stream: admission.stream, sequences: 0..<0,
+                badEvents: admission.query.keepsBadEvents ? BadEvents() : nil)
+            return try await answer(nothing, for: admission)
         }
         let receipt: Receipt
         do throws(IntakeError) {
@@ -79,21 +93,41 @@ final class IngestRoute: Sendable {
         let acceptance = Acceptance(
             count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
             badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        return try await answer(acceptance, for: admission)
+    }
+
+    private func answer(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
         guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
         return try await insertion(of: acceptance, within: timeout)
     }
 
-    private func scan(_ body: ByteBuffer, for admission: Admission) -> BodyContents {
+    private func refusal(of contents: BodyContents, for admission: Admission) -> Problem? {
+        if contents.report.isCutShort { return .tooManyEvents(limit: maxEvents) }
+        if contents.isEmpty, admission.content.mode == .cloudEventBatch { return nil }
+        let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents)
+        return admission.content.coding == nil ? refusal : refusal?.inDecompressedBody()
+    }
+
+    private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
         let keepsBadEvents = admission.query.keepsBadEvents
+        let mode = admission.content.mode
+        if mode == .cloudEventBatch {
+            let first = body.readableBytesView.first { $0 != 0x20 && $0 != 0x0a && $0 != 0x0d && $0 != 0x09 }
+            guard let first else { throw .empty }
+            guard first == UInt8(ascii: "[") else { throw .notABatch }
+        }
+        let reportedProblems = keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems
         return body.withUnsafeReadableBytes { bytes in
-            let report = scanners.withScanner { scanner in
-                scanner.appendEvents(
-                    of: bytes, format: admission.content.format, to: events,
-                    reportedProblems: keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems)
+            let report = (mode.holdsCloudEvents ? cloudEventScanners : scanners).withScanner { scanner in
+                mode.withDefaultID { defaultID in
+                    scanner.appendEvents(
+                        of: bytes, format: mode.format, to: events, reportedProblems: reportedProblems,
+                        defaultID: defaultID, maxEvents: maxEvents)
+                }
             }
-            guard keepsBadEvents, report.rejected <= Limits.requestDeadLetters else {
+            guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
             let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
