@@ -15,9 +15,11 @@ constexpr size_t retainedCapacity = 1 << 20;
 
 }  // namespace
 
-EventScanner::EventScanner(std::string idField, size_t maxEventBytes, size_t maxIDBytes, size_t maxDepth)
-    : field(std::move(idField)), eventLimit(maxEventBytes), idLimit(maxIDBytes),
-      unescaped(std::max(6 * maxIDBytes, 6 * field.size())), walk(maxDepth) {}
+EventScanner::EventScanner(const CSJRules &rules)
+    : field(rules.field, rules.field_length),
+      fallback(rules.fallback != nullptr ? std::string(rules.fallback, rules.fallback_length) : std::string()),
+      hasFallback(rules.fallback != nullptr), eventLimit(rules.max_event_bytes), idLimit(rules.max_id_bytes),
+      unescaped(6 * std::max({rules.max_id_bytes, field.size(), fallback.size()})), walk(rules.max_depth) {}
 
 void EventScanner::begin(const uint8_t *newBody, size_t newLength, CSJFormat format) {
     body = newBody;
@@ -300,54 +302,89 @@ bool EventScanner::walkEvent(CSJEvent &event) {
         return true;
     }
     walk.advance();
-    if (!walkMembers(event)) return false;
+    if (!(hasFallback ? walkMembersForEither(event) : walkMembers(event))) return false;
     event.length = windowStart + walk.offset() + 1 - event.offset;
     walk.advance();
     if (event.length > eventLimit) tellProblem(CSJ_TOO_LARGE, event.offset, event);
     return true;
 }
 
-// The string that starts at `quote`, the token before the current one, is the name of the id field.
-inline bool EventScanner::isIDField(size_t quote, bool isEscaped) {
-    if (__builtin_expect(isEscaped, 0)) return isEscapedIDField(quote);
+// The string that starts at `quote`, the token before the current one, is this name.
+inline bool EventScanner::isName(const std::string &name, size_t quote, bool isEscaped) {
+    if (__builtin_expect(isEscaped, 0)) return isEscapedName(name, quote);
     const uint8_t *key = body + windowStart + quote + 1;
-    size_t size = field.size();
-    return walk.offset() - quote - 1 > size && key[size] == '"' && memcmp(key, field.data(), size) == 0;
+    size_t size = name.size();
+    return walk.offset() - quote - 1 > size && key[size] == '"' && memcmp(key, name.data(), size) == 0;
 }
 
-// Walks the members of an object up to its closing brace.
-bool EventScanner::walkMembers(CSJEvent &event) {
-    if (walk.peek() == '}') return true;
-    bool isFound = false;
+// Walks the members of an object up to its closing brace, of which there is at least one. `kindOf` tells by a
+// member's name what it is; values of `Member::other` are walked here, all others by `walkValue`.
+template <typename KindOf, typename WalkValue>
+inline bool EventScanner::eachMember(KindOf kindOf, WalkValue walkValue) {
     for (;;) {
         if (walk.peek() != '"') return walk.unexpected();
         size_t quote = walk.offset();
         size_t escaped = walk.escapedStrings;
         if (!walk.string()) return false;
-        bool isID = isIDField(quote, walk.escapedStrings != escaped);
+        Member member = kindOf(quote, walk.escapedStrings != escaped);
         if (walk.peek() != ':') return walk.unexpected();
         walk.advance();
-        if (isID) {
-            if (isFound) tellProblem(CSJ_ID_TWICE, windowStart + quote, event);
-            if (!walkID(event)) return false;
-            if (isFound) event.id_kind = CSJ_ID_ABSENT;  // which of them is it?
-            isFound = true;
-        } else {
-            uint8_t first = walk.peek();
-            if (!(first == '{' || first == '[' ? walk.value(1) : walk.scalar(first))) return false;
-        }
+        if (!(member == Member::other ? walkOther() : walkValue(member, quote))) return false;
         if (walk.peek() == '}') return true;
         if (walk.peek() != ',') return walk.unexpected();
         walk.advance();
     }
 }
 
-bool EventScanner::isEscapedIDField(size_t quote) {
+bool EventScanner::walkMembers(CSJEvent &event) {
+    if (walk.peek() == '}') return true;
+    size_t ids = 0;
+    return eachMember([&](size_t quote, bool isEscaped) {
+        return isName(field, quote, isEscaped) ? Member::id : Member::other;
+    }, [&](Member, size_t quote) { return walkIDs(quote, ids++, event); });
+}
+
+bool EventScanner::walkMembersForEither(CSJEvent &event) {
+    CSJEvent second{};
+    second.offset = event.offset;
+    second.is_fallback = true;
+    size_t ids = 0, fallbacks = 0;
+    bool isGiven = false;
+    bool isWhole = walk.peek() == '}' || eachMember([&](size_t quote, bool isEscaped) {
+        if (isName(field, quote, isEscaped)) return Member::id;
+        return isName(fallback, quote, isEscaped) ? Member::fallback : Member::other;
+    }, [&](Member member, size_t quote) {
+        if (member == Member::fallback) return walkIDs(quote, fallbacks++, second);
+        isGiven = isGiven || ids > 0 || walk.peek() != 'n';
+        return walkIDs(quote, ids++, event);
+    });
+    if (isGiven) return isWhole;
+    event.is_fallback = true;
+    event.id_kind = second.id_kind;
+    event.id_offset = second.id_offset;
+    event.id_length = second.id_length;
+    if (second.verdict != CSJ_VALID) tellProblem(second.verdict, second.problem_offset, event);
+    return isWhole;
+}
+
+bool EventScanner::walkIDs(size_t quote, size_t count, CSJEvent &event) {
+    if (count > 0) tellProblem(CSJ_ID_TWICE, windowStart + quote, event);
+    if (!walkID(event)) return false;
+    if (count > 0) event.id_kind = CSJ_ID_ABSENT;  // which of them is it?
+    return true;
+}
+
+bool EventScanner::walkOther() {
+    uint8_t first = walk.peek();
+    return first == '{' || first == '[' ? walk.value(1) : walk.scalar(first);
+}
+
+bool EventScanner::isEscapedName(const std::string &name, size_t quote) {
     size_t start, size;
     walk.content(quote, start, size);
-    if (size > 6 * field.size()) return false;
+    if (size > 6 * name.size()) return false;
     size = csj_unescape(body + windowStart + start, size, unescaped.data());
-    return size == field.size() && memcmp(unescaped.data(), field.data(), size) == 0;
+    return size == name.size() && memcmp(unescaped.data(), name.data(), size) == 0;
 }
 
 bool EventScanner::walkID(CSJEvent &event) {

@@ -12,34 +12,53 @@ public struct ScannedEvent {
 /// Validates events, finds their ids and splits bodies into events.
 ///
 /// An event is exactly one JSON object (RFC 8259), checked completely: UTF-8, grammar, numbers (of any size), escape
-/// sequences (with both halves of every surrogate pair), at most `Limits.jsonDepth` levels, at most
-/// `Limits.eventBytes` bytes, and an id that is absent, null, a non-empty string or an integer. Of the event's other
+/// sequences (with both halves of every surrogate pair), at most `Limits.jsonDepth` levels, at most so many bytes as
+/// the scanner was told, and an id that is absent, null, a non-empty string or an integer. Of the event's other
 /// top-level keys duplicates are allowed: JSON allows them, and where the destination does not (ClickHouse's code
 /// 117 in flat mode), its answer costs only that event.
 ///
 /// Used by one thread at a time; keeps a few hundred KiB from call to call. Nothing behind the bytes passed is read.
 public final class EventScanner {
     private let scanner: OpaquePointer
-    private let eventIDField: String
+    private let words: ProblemWords
     /// Results of one call into C: `runLength` events, which stay in the first-level cache.
     private let run: UnsafeMutablePointer<CSJEvent>
     private let runLength = 128
     private let unescaped: UnsafeMutableRawBufferPointer
 
-    /// - Parameter eventIDField: name of the top-level field that holds the event id.
-    public init(eventIDField: String) {
-        var field = eventIDField
-        let scanner = field.withUTF8 { utf8 in
-            utf8.withMemoryRebound(to: CChar.self) {
-                csj_create($0.baseAddress, $0.count, Limits.eventBytes, Limits.eventIDBytes, Limits.jsonDepth)
+    /// - Parameters:
+    ///   - eventIDField: name of the top-level field that holds the event id.
+    ///   - fallbackIDField: name of the top-level field whose value is the id, by the same rules, where the first field
+    ///     is absent or null; elsewhere it may hold anything. Of a bad event it tells the id unless the first field was
+    ///     found before what is wrong.
+    ///   - maxEventBytes: the largest event, at most `Limits.eventBytes`.
+    public init(eventIDField: String, fallbackIDField: String? = nil, maxEventBytes: Int = Limits.eventBytes) {
+        precondition((1...Limits.eventBytes).contains(maxEventBytes), "maxEventBytes out of range")
+        words = ProblemWords(
+            eventIDField: eventIDField, fallbackIDField: fallbackIDField, maxEventBytes: maxEventBytes)
+        var rules = CSJRules()
+        rules.max_event_bytes = maxEventBytes
+        rules.max_id_bytes = Limits.eventIDBytes
+        rules.max_depth = Limits.jsonDepth
+        let scanner = Self.withName(eventIDField) { field in
+            Self.withName(fallbackIDField) { fallback in
+                (rules.field, rules.field_length) = (field.baseAddress, field.count)
+                (rules.fallback, rules.fallback_length) = (fallback.baseAddress, fallback.count)
+                return csj_create(&rules)
             }
         }
         guard let scanner else { preconditionFailure("no memory for an event scanner") }
         self.scanner = scanner
-        self.eventIDField = eventIDField
         run = .allocate(capacity: runLength)
         // An escape sequence is at most six times as long as what it stands for.
         unescaped = .allocate(byteCount: 6 * Limits.eventIDBytes, alignment: 1)
+    }
+
+    private static func withName<Result>(
+        _ name: String?, _ body: (UnsafeBufferPointer<CChar>) -> Result
+    ) -> Result {
+        guard var name else { return body(UnsafeBufferPointer(start: nil, count: 0)) }
+        return name.withUTF8 { utf8 in utf8.withMemoryRebound(to: CChar.self, body) }
     }
 
     deinit {
@@ -53,11 +72,11 @@ public final class EventScanner {
     public func scan(_ payload: UnsafeRawBufferPointer) throws(InvalidEvent) -> ScannedEvent {
         begin(payload, CSJ_FORMAT_OBJECT)
         guard csj_next(scanner, run, 1) == 1 else {
-            throw InvalidEvent(CSJ_EMPTY, field: eventIDField, byteOffset: 0)
+            throw words.problem(CSJ_EMPTY, byteOffset: 0)
         }
         let event = run[0]
         guard event.verdict == CSJ_VALID else {
-            throw InvalidEvent(event.verdict, field: eventIDField, byteOffset: event.problem_offset)
+            throw words.problem(of: event)
         }
         let idOffset = event.offset + Int(event.id_offset)
         switch event.id_kind {
@@ -120,7 +139,7 @@ public final class EventScanner {
     private func problem(_ event: CSJEvent, of body: UnsafeRawBufferPointer, at index: Int) -> BodyReport.Problem {
         BodyReport.Problem(
             index: index, offset: event.offset, length: event.length, eventID: eventID(ofBad: event, of: body),
-            error: InvalidEvent(event.verdict, field: eventIDField, byteOffset: event.problem_offset))
+            error: words.problem(of: event))
     }
 
     /// The id found before the problem was; not that of the first of several values.

@@ -7,6 +7,7 @@
 #ifndef CSIMDJSON_H
 #define CSIMDJSON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +57,7 @@ typedef struct CSJEvent {
     uint32_t id_length;
     CSJIDKind id_kind;      // of a bad event: what was found before the problem was
     CSJVerdict verdict;
+    bool is_fallback;       // the id, or what is wrong with it, is the fallback field's
 } CSJEvent;
 
 // How a body holds its events.
@@ -66,9 +68,19 @@ typedef enum CSJFormat : uint8_t {
     CSJ_FORMAT_OBJECT     // one object
 } CSJFormat;
 
-// Makes a scanner; NULL without memory. `field` is copied.
-CSJScanner *csj_create(const char *field, size_t field_length, size_t max_event_bytes, size_t max_id_bytes,
-                       size_t max_depth);
+// What a scanner looks for and allows. The names are copied; `fallback` is NULL if there is none.
+typedef struct CSJRules {
+    const char *field;  // whose value is the event's id
+    size_t field_length;
+    const char *fallback;  // the same where `field` is absent or null
+    size_t fallback_length;
+    size_t max_event_bytes;
+    size_t max_id_bytes;
+    size_t max_depth;
+} CSJRules;
+
+// Makes a scanner; NULL without memory.
+CSJScanner *csj_create(const CSJRules *rules);
 void csj_destroy(CSJScanner *scanner);
 
 // Starts a body. It must stay in place and unchanged until the last csj_next; nothing behind it is read.
