@@ -106,7 +106,7 @@ final class ConsumerLoop {
         self.environment = environment
         self.metrics = metrics
         self.submissions = submissions
-        encoder = MessageEncoder(eventIDField: environment.configuration.eventIDField)
+        encoder = try MessageEncoder(environment.configuration)
         let control = environment.control
         callbacks = ConsumerCallbacks(
             log: environment.logger.forLibrdkafka(), wake: { control.queueBecameReady() })

@@ -55,7 +55,7 @@ extension ConsumerLoop: ConsumerHandler {
             let committed = list[index].offset >= 0 ? list[index].offset : nil
             let start = environment.ledger.assigned(partition, committed: committed)
             list[index].offset = start ?? Int64(RD_KAFKA_OFFSET_INVALID)
-            let stream = environment.routes.stream(for: partition.topic)
+            let stream = environment.routes.stream(forTopic: partition.topic)
             added.append(
                 Assignment(
                     number: submissions.makeAssignmentNumber(),
