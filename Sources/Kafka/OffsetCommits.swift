@@ -18,24 +18,21 @@ extension ConsumerLoop {
         commitSentAt = now
     }
 
-    /// Commits everything that may be, and waits for the answers, a bounded time.
-    func commitAndWait() {
+    /// Commits everything that may be, and waits for the answers, each `requestTimeoutMilliseconds` at most.
+    func commitAndWait(until deadline: UInt64) {
         // The ledger announces a further commit only when it knows of the last: what was flushed meanwhile takes a
         // second round. Where one fails the others would, too, each after its full time.
         for _ in 0..<3 {
-            guard commitOnceAndWait() else { return }
+            guard commitOnceAndWait(until: deadline) else { return }
         }
     }
 
     /// - Returns: whether something was committed.
-    private func commitOnceAndWait() -> Bool {
-        guard let offsets = committable() else { return false }
-        var milliseconds = environment.configuration.requestTimeoutMilliseconds
-        if let closeDeadline {
-            let now = MonotonicClock.now
-            guard now < closeDeadline else { return false }
-            milliseconds = min(milliseconds, Int((closeDeadline - now) / 1_000_000))
-        }
+    private func commitOnceAndWait(until deadline: UInt64) -> Bool {
+        let now = MonotonicClock.now
+        guard now < deadline, let offsets = committable() else { return false }
+        let milliseconds = min(
+            environment.configuration.requestTimeoutMilliseconds, Int((deadline - now) / 1_000_000))
         var isCommitted = false
         consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { code, offsets in
             isCommitted = code == RD_KAFKA_RESP_ERR_NO_ERROR
@@ -85,6 +82,7 @@ extension ConsumerLoop {
 
     /// Nothing is lost: the ledger offers the same offsets again.
     private func commitFailed(_ code: rd_kafka_resp_err_t) {
+        metrics.countError(String(cString: rd_kafka_err2name(code)))
         environment.logger.log(
             level: .warning, limiter: warnings, "an offset commit failed and is repeated",
             metadata: ["reason": "\(words(for: code))"])
