@@ -155,7 +155,9 @@ final class ConsumerLoop {
             of: Set(assignments.map(\.partition)), until: deadline(configuration.revocationTimeoutMilliseconds))
         isClosing = true
         let deadline = deadline(configuration.requestTimeoutMilliseconds)
-        if commits { commitAndWait(until: deadline) }
+        let timeToLeave = UInt64(configuration.requestTimeoutMilliseconds / 4) * 1_000_000
+        // Some time is kept for leaving.
+        if commits { commitAndWait(until: deadline - timeToLeave, outlastsRebalance: true) }
         if !consumer.close(until: deadline), commits {
             environment.logger.warning("left the Kafka group without its consent: no answer in time")
         }

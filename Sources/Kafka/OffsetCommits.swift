@@ -6,10 +6,15 @@ internal import Logging
 extension ConsumerLoop {
     /// A commit whose answer never came (its coordinator vanished) is given up after this time.
     private static let answerTimeout: UInt64 = 60_000_000_000
+    private static let rebalanceCheckInterval: UInt64 = 50_000_000
 
     /// Sends the next commit if it is time; the answer comes to `commitAnswered`.
     func commitIfDue(_ now: UInt64) {
         guard now >= nextCommitAt else { return }
+        guard !callbacks.isJoining else {
+            nextCommitAt = now + Self.rebalanceCheckInterval
+            return
+        }
         nextCommitAt = now + UInt64(environment.configuration.commitIntervalMilliseconds) * 1_000_000
         if let commitSentAt, now < commitSentAt + Self.answerTimeout { return }
         guard let offsets = committable() else { return }
@@ -19,26 +24,37 @@ extension ConsumerLoop {
     }
 
     /// Commits everything that may be, and waits for the answers, each `requestTimeoutMilliseconds` at most.
-    func commitAndWait(until deadline: UInt64) {
+    /// - Parameter outlastsRebalance: waits for the end of a rebalance that is in progress and commits then.
+    func commitAndWait(until deadline: UInt64, outlastsRebalance: Bool = false) {
         // The ledger announces a further commit only when it knows of the last: what was flushed meanwhile takes a
         // second round. Where one fails the others would, too, each after its full time.
-        for _ in 0..<3 {
-            guard commitOnceAndWait(until: deadline) else { return }
+        var rounds = 0
+        while rounds < 3 {
+            let code =
+                callbacks.isJoining ? RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS : commitOnceAndWait(until: deadline)
+            switch code {
+            case RD_KAFKA_RESP_ERR_NO_ERROR:
+                rounds += 1
+            case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS where outlastsRebalance && MonotonicClock.now < deadline:
+                receiveAnswers(until: min(deadline, MonotonicClock.now + Self.rebalanceCheckInterval))
+            default:
+                return
+            }
         }
     }
 
-    /// - Returns: whether something was committed.
-    private func commitOnceAndWait(until deadline: UInt64) -> Bool {
+    /// - Returns: `nil` if there is nothing to commit or no time.
+    private func commitOnceAndWait(until deadline: UInt64) -> rd_kafka_resp_err_t? {
         let now = MonotonicClock.now
-        guard now < deadline, let offsets = committable() else { return false }
+        guard now < deadline, let offsets = committable() else { return nil }
         let milliseconds = min(
             environment.configuration.requestTimeoutMilliseconds, Int((deadline - now) / 1_000_000))
-        var isCommitted = false
+        var result = RD_KAFKA_RESP_ERR_NO_ERROR
         consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { code, offsets in
-            isCommitted = code == RD_KAFKA_RESP_ERR_NO_ERROR
+            result = code
             settle(code, offsets)
         }
-        return isCommitted
+        return result
     }
 
     func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)

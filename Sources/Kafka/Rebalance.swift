@@ -12,7 +12,8 @@ extension ConsumerLoop: ConsumerHandler {
         switch code {
         case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
             do throws(KafkaFailure) {
-                try prepareAssignment(list)
+                // On closing they are taken only to be left again.
+                if !isClosing { try prepareAssignment(list) }
             } catch {
                 // The group wants an answer before it can be left. What is assigned without an entry in `assignments`
                 // is neither consumed nor committed.
@@ -23,7 +24,7 @@ extension ConsumerLoop: ConsumerHandler {
             } else {
                 check(rd_kafka_assign(consumer.client, list.pointer), "can't take over partitions")
             }
-            if failure == nil { pauseAndResume(MonotonicClock.now) }
+            if failure == nil, !isClosing { pauseAndResume(MonotonicClock.now) }
         case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
             giveUp(list.partitions)
             if isCooperative {
