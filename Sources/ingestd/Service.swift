@@ -41,7 +41,7 @@ final class Service: Sendable {
         let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(
-                configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: journal,
+                configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: pipeline,
                 logger: logger)
         } else {
             kafka = nil
