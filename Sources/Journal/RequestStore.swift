@@ -105,7 +105,13 @@ extension JournalOpening {
         guard let tables else { return state }
         state.count = try transaction.count(tables.order)
         let cursor = try transaction.cursor(tables.order)
-        if let last = try cursor.last() { state.nextNumber = try NumberKey(last.key).number + 1 }
+        if let last = try cursor.last() {
+            let number = try NumberKey(last.key).number
+            guard number < .max else {
+                throw JournalError.damaged("table request_order ends with an impossible number")
+            }
+            state.nextNumber = number + 1
+        }
         if let first = try cursor.first() { state.oldestAt = try transaction.acceptedAt(first, tables) }
         return state
     }
