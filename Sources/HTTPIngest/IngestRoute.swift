@@ -16,6 +16,7 @@ final class IngestRoute: Sendable {
     private let scanners: ScannerPool
     private let cloudEventScanners: ScannerPool
     private let maxEvents: Int
+    private let recognizesRepeats: Bool
     private let metrics: IngestMetrics
 
     init(
@@ -34,6 +35,7 @@ final class IngestRoute: Sendable {
                 eventIDField: field, fallbackIDField: "id", areCloudEvents: true, maxEventBytes: maxEventBytes)
         }
         maxEvents = configuration.maxRequestEvents
+        recognizesRepeats = configuration.idempotencyWindow > .zero
         self.metrics = metrics
     }
 
@@ -42,6 +44,7 @@ final class IngestRoute: Sendable {
         let stream: Stream
         let content: ContentDescription
         let query: IngestQuery
+        let idempotencyKey: IdempotencyKey?
         let expectsContinue: Bool
     }
 
@@ -56,6 +59,7 @@ final class IngestRoute: Sendable {
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
             stream: stream, content: content, query: query,
+            idempotencyKey: recognizesRepeats ? try IdempotencyKey(request.headers) : nil,
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
     }
 
@@ -63,11 +67,14 @@ final class IngestRoute: Sendable {
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
         let counters = metrics[admission.stream]
         let contents = try await collector.collect(&body, admission.content) { body in
-            let contents = try scan(body, for: admission)
+            var contents = try scan(body, for: admission)
             if let refusal = refusal(of: contents, for: admission) {
                 counters.rejected.increment(by: contents.report.accepted + contents.report.rejected)
                 throw refusal
             }
+            contents.request = admission.idempotencyKey?.request(
+                stream: admission.stream.id, mode: admission.content.mode,
+                keepsBadEvents: admission.query.keepsBadEvents, body: body)
             return contents
         }
         if contents.isEmpty {
@@ -81,24 +88,37 @@ final class IngestRoute: Sendable {
         do throws(IntakeError) {
             receipt = try await intake.append(
                 stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
-                events: contents.events, deadLetters: contents.deadLetters)
+                events: contents.events, deadLetters: contents.deadLetters, request: contents.request)
         } catch {
             counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
             if error.isFull { metrics.backpressure.record(true) }
             throw Problem(error)
         }
+        let acceptance = Acceptance(
+            count: receipt.sequences.count, stream: admission.stream, sequences: receipt.sequences,
+            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        guard !receipt.isRepeat else { return try await replay(acceptance, for: admission) }
         counters.accepted.increment(by: contents.report.accepted)
         counters.deadLettered.increment(by: contents.deadLetters.count)
         metrics.backpressure.record(false)
-        let acceptance = Acceptance(
-            count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
-            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
         return try await answer(acceptance, for: admission)
     }
 
     private func answer(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
         guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
         return try await insertion(of: acceptance, within: timeout)
+    }
+
+    /// The answer to a request that was accepted before: nothing is counted again.
+    private func replay(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
+        do {
+            var answer = try await answer(acceptance, for: admission)
+            answer.headers[IdempotencyKey.replayed.name] = IdempotencyKey.replayed.value
+            return answer
+        } catch var problem as Problem {
+            problem.header = IdempotencyKey.replayed
+            throw problem
+        }
     }
 
     private func refusal(of contents: BodyContents, for admission: Admission) -> Problem? {
