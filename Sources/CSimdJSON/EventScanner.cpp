@@ -1,6 +1,7 @@
 #include "EventScanner.h"
 
 #include <algorithm>
+#include <string>
 
 namespace csj {
 
@@ -13,12 +14,20 @@ constexpr size_t windowBytes = 32 << 10;
 // Room for positions (4 bytes each) that a scanner keeps from body to body.
 constexpr size_t retainedCapacity = 1 << 20;
 
+const struct {
+    std::string name;
+    uint8_t attribute;
+} requiredAttributes[] = {
+    {"id", CSJ_CE_ID}, {"source", CSJ_CE_SOURCE}, {"specversion", CSJ_CE_SPEC_VERSION}, {"type", CSJ_CE_TYPE}};
+
+constexpr uint8_t allAttributes = CSJ_CE_ID | CSJ_CE_SOURCE | CSJ_CE_SPEC_VERSION | CSJ_CE_TYPE;
+
 }  // namespace
 
 EventScanner::EventScanner(const CSJRules &rules)
     : field(rules.field, rules.field_length),
       fallback(rules.fallback != nullptr ? std::string(rules.fallback, rules.fallback_length) : std::string()),
-      hasFallback(rules.fallback != nullptr), eventLimit(rules.max_event_bytes), idLimit(rules.max_id_bytes),
+      hasFallback(rules.fallback != nullptr), areCloudEvents(rules.are_cloud_events), eventLimit(rules.max_event_bytes), idLimit(rules.max_id_bytes),
       unescaped(6 * std::max({rules.max_id_bytes, field.size(), fallback.size()})), walk(rules.max_depth) {}
 
 void EventScanner::begin(const uint8_t *newBody, size_t newLength, CSJFormat format) {
@@ -302,7 +311,7 @@ bool EventScanner::walkEvent(CSJEvent &event) {
         return true;
     }
     walk.advance();
-    if (!(hasFallback ? walkMembersForEither(event) : walkMembers(event))) return false;
+    if (!(hasFallback || areCloudEvents ? walkMembersForMore(event) : walkMembers(event))) return false;
     event.length = windowStart + walk.offset() + 1 - event.offset;
     walk.advance();
     if (event.length > eventLimit) tellProblem(CSJ_TOO_LARGE, event.offset, event);
@@ -344,20 +353,28 @@ bool EventScanner::walkMembers(CSJEvent &event) {
     }, [&](Member, size_t quote) { return walkIDs(quote, ids++, event); });
 }
 
-bool EventScanner::walkMembersForEither(CSJEvent &event) {
+bool EventScanner::walkMembersForMore(CSJEvent &event) {
     CSJEvent second{};
     second.offset = event.offset;
     second.is_fallback = true;
     size_t ids = 0, fallbacks = 0;
     bool isGiven = false;
+    uint8_t attribute = 0, attributes = 0;
     bool isWhole = walk.peek() == '}' || eachMember([&](size_t quote, bool isEscaped) {
+        if (areCloudEvents) attribute = attributeOf(quote, isEscaped);
         if (isName(field, quote, isEscaped)) return Member::id;
-        return isName(fallback, quote, isEscaped) ? Member::fallback : Member::other;
+        if (hasFallback && isName(fallback, quote, isEscaped)) return Member::fallback;
+        return attribute != 0 ? Member::attribute : Member::other;
     }, [&](Member member, size_t quote) {
+        if (attribute != 0) attributes |= judgeAttribute(attribute, event);
+        if (member == Member::attribute) return walkOther();
         if (member == Member::fallback) return walkIDs(quote, fallbacks++, second);
         isGiven = isGiven || ids > 0 || walk.peek() != 'n';
         return walkIDs(quote, ids++, event);
     });
+    if (isWhole && areCloudEvents && attributes != allAttributes) {
+        tellAttributes(CSJ_ATTRIBUTE_MISSING, allAttributes & ~attributes, event.offset, event);
+    }
     if (isGiven) return isWhole;
     event.is_fallback = true;
     event.id_kind = second.id_kind;
@@ -365,6 +382,32 @@ bool EventScanner::walkMembersForEither(CSJEvent &event) {
     event.id_length = second.id_length;
     if (second.verdict != CSJ_VALID) tellProblem(second.verdict, second.problem_offset, event);
     return isWhole;
+}
+
+uint8_t EventScanner::attributeOf(size_t quote, bool isEscaped) {
+    for (const auto &required : requiredAttributes) {
+        if (isName(required.name, quote, isEscaped)) return required.attribute;
+    }
+    return 0;
+}
+
+uint8_t EventScanner::judgeAttribute(uint8_t attribute, CSJEvent &event) const {
+    size_t at = walk.offset();
+    const uint8_t *value = body + windowStart + at;
+    uint8_t first = walk.peek();
+    if (first == 'n') return 0;
+    // The string is closed: its quotes were found.
+    if (first != '"' || value[1] == '"') {
+        tellAttributes(CSJ_ATTRIBUTE_VALUE, attribute, windowStart + at, event);
+    } else if (attribute == CSJ_CE_SPEC_VERSION && (walk.end() - at < 5 || memcmp(value, "\"1.0\"", 5) != 0)) {
+        tellAttributes(CSJ_SPEC_VERSION, attribute, windowStart + at, event);
+    }
+    return attribute;
+}
+
+void EventScanner::tellAttributes(CSJVerdict verdict, uint8_t attributes, size_t offset, CSJEvent &event) const {
+    if (event.verdict == CSJ_VALID) event.attributes = attributes;
+    tellProblem(verdict, offset, event);
 }
 
 bool EventScanner::walkIDs(size_t quote, size_t count, CSJEvent &event) {

@@ -23,7 +23,7 @@ public:
 
 private:
     enum class Mode { done, object, lines, array, slices, arrayTail, arrayRest };
-    enum class Member { other, id, fallback };
+    enum class Member { other, id, fallback, attribute };
     enum class Shape { whole, unfinished, broken };
 
     Mode detect();
@@ -46,12 +46,18 @@ private:
     bool walkEvent(CSJEvent &event);
     template <typename KindOf, typename WalkValue> bool eachMember(KindOf kindOf, WalkValue walkValue);
     bool walkMembers(CSJEvent &event);
-    // The same with a fallback field, whose id is told if the other field is absent or null.
-    bool walkMembersForEither(CSJEvent &event);
+    // The same with a fallback field, whose id is told if the other field is absent or null, and with the required
+    // attributes of CloudEvents.
+    bool walkMembersForMore(CSJEvent &event);
     // Walks the value of an id field, of which `count` were found before.
     bool walkIDs(size_t quote, size_t count, CSJEvent &event);
     bool walkID(CSJEvent &event);
     bool walkOther();
+    // The attribute of CloudEvents that a member's name stands for, or 0.
+    uint8_t attributeOf(size_t quote, bool isEscaped);
+    // Looks at the attribute's value at the current token. Returns `attribute`, or 0 if it is null.
+    uint8_t judgeAttribute(uint8_t attribute, CSJEvent &event) const;
+    void tellAttributes(CSJVerdict verdict, uint8_t attributes, size_t offset, CSJEvent &event) const;
     bool isName(const std::string &name, size_t quote, bool isEscaped);
     bool isEscapedName(const std::string &name, size_t quote);
     void judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event);
@@ -73,6 +79,7 @@ private:
     const std::string field;
     const std::string fallback;
     const bool hasFallback;
+    const bool areCloudEvents;
     const size_t eventLimit;
     const size_t idLimit;
     std::vector<uint8_t> unescaped;

@@ -31,12 +31,18 @@ public final class EventScanner {
     ///   - fallbackIDField: name of the top-level field whose value is the id, by the same rules, where the first field
     ///     is absent or null; elsewhere it may hold anything. Of a bad event it tells the id unless the first field was
     ///     found before what is wrong.
+    ///   - areCloudEvents: whether an event must be a CloudEvent in JSON: `id`, `source` and `type` are strings that are not
+    ///     empty, `specversion` is `"1.0"` (CloudEvents 1.0.2, JSON event format).
     ///   - maxEventBytes: the largest event, at most `Limits.eventBytes`.
-    public init(eventIDField: String, fallbackIDField: String? = nil, maxEventBytes: Int = Limits.eventBytes) {
+    public init(
+        eventIDField: String, fallbackIDField: String? = nil, areCloudEvents: Bool = false,
+        maxEventBytes: Int = Limits.eventBytes
+    ) {
         precondition((1...Limits.eventBytes).contains(maxEventBytes), "maxEventBytes out of range")
         words = ProblemWords(
             eventIDField: eventIDField, fallbackIDField: fallbackIDField, maxEventBytes: maxEventBytes)
         var rules = CSJRules()
+        rules.are_cloud_events = areCloudEvents
         rules.max_event_bytes = maxEventBytes
         rules.max_id_bytes = Limits.eventIDBytes
         rules.max_depth = Limits.jsonDepth
@@ -92,11 +98,15 @@ public final class EventScanner {
 
     /// Appends all valid events of a body to `buffer`, in order. An event's payload is its bytes as they stand in
     /// the body, without the white space around it. The body is read only during the call; 4 GiB at most.
-    /// - Parameter reportedProblems: bad events that the report describes one by one; the others are counted.
+    /// - Parameters:
+    ///   - reportedProblems: bad events that the report describes one by one; the others are counted.
+    ///   - defaultID: the id of an event that has none of its own; at most `Limits.eventIDBytes`.
+    ///   - maxEvents: where there are more, good and bad ones together, the report is cut short somewhere behind this.
     /// - Returns: how many events there were, and what is wrong with the others.
     public func appendEvents(
         of body: UnsafeRawBufferPointer, format: BodyFormat, to buffer: EventBuffer,
-        reportedProblems: Int = Limits.reportedProblems
+        reportedProblems: Int = Limits.reportedProblems, defaultID: UnsafeRawBufferPointer? = nil,
+        maxEvents: Int = .max
     ) -> BodyReport {
         precondition(body.count < 1 << 32, "a body of 4 GiB or more")
         var report = BodyReport()
@@ -108,20 +118,27 @@ public final class EventScanner {
                 let event = run[index]
                 guard event.verdict == CSJ_VALID else {
                     if report.problems.count < reportedProblems {
-                        report.problems.append(problem(event, of: body, at: report.accepted + report.rejected))
+                        let index = report.accepted + report.rejected
+                        report.problems.append(problem(event, of: body, at: index, defaultID))
                     }
                     report.rejected += 1
                     continue
                 }
-                append(event, of: body, to: buffer)
+                append(event, of: body, to: buffer, defaultID)
                 report.accepted += 1
+            }
+            if report.accepted + report.rejected > maxEvents {
+                report.isCutShort = true
+                return report
             }
             guard count == runLength else { return report }
         }
     }
 
     @inline(__always)
-    private func append(_ event: CSJEvent, of body: UnsafeRawBufferPointer, to buffer: EventBuffer) {
+    private func append(
+        _ event: CSJEvent, of body: UnsafeRawBufferPointer, to buffer: EventBuffer, _ defaultID: UnsafeRawBufferPointer?
+    ) {
         let payload = UnsafeRawBufferPointer(rebasing: body[event.offset..<(event.offset + event.length)])
         switch event.id_kind {
         case CSJ_ID_SLICE:
@@ -132,13 +149,16 @@ public final class EventScanner {
             let id = unescape(payload, Int(event.id_offset), Int(event.id_length))
             buffer.append(payload: payload, id: .stored, storedID: id)
         default:
-            buffer.append(payload: payload, id: .derived)
+            buffer.append(payload: payload, id: defaultID == nil ? .derived : .stored, storedID: defaultID)
         }
     }
 
-    private func problem(_ event: CSJEvent, of body: UnsafeRawBufferPointer, at index: Int) -> BodyReport.Problem {
+    private func problem(
+        _ event: CSJEvent, of body: UnsafeRawBufferPointer, at index: Int, _ defaultID: UnsafeRawBufferPointer?
+    ) -> BodyReport.Problem {
         BodyReport.Problem(
-            index: index, offset: event.offset, length: event.length, eventID: eventID(ofBad: event, of: body),
+            index: index, offset: event.offset, length: event.length,
+            eventID: eventID(ofBad: event, of: body) ?? defaultID.map { String(decoding: $0, as: UTF8.self) },
             error: words.problem(of: event))
     }
 

@@ -2,8 +2,8 @@ public import IngestCore
 
 /// Why bytes are not an event.
 public struct InvalidEvent: Error, Sendable, Equatable, CustomStringConvertible {
-    /// `invalid_json`, `not_an_object`, `too_large`, `invalid_event_id` or `duplicate_key`: stable names, the same
-    /// as in dead letters.
+    /// `invalid_json`, `not_an_object`, `too_large`, `invalid_event_id`, `duplicate_key` or `invalid_cloudevent`: stable
+    /// names, the same as in dead letters.
     public let kind: String
     /// What is wrong, in words.
     public let message: String

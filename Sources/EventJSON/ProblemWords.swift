@@ -8,7 +8,26 @@ struct ProblemWords {
     let maxEventBytes: Int
 
     func problem(of event: CSJEvent) -> InvalidEvent {
-        problem(event.verdict, isFallback: event.is_fallback, byteOffset: event.problem_offset)
+        switch event.verdict {
+        case CSJ_ATTRIBUTE_MISSING, CSJ_ATTRIBUTE_VALUE, CSJ_SPEC_VERSION:
+            InvalidEvent(
+                kind: "invalid_cloudevent", message: cloudEventWords(for: event.verdict, attributes: event.attributes),
+                byteOffset: event.problem_offset)
+        default:
+            problem(event.verdict, isFallback: event.is_fallback, byteOffset: event.problem_offset)
+        }
+    }
+
+    private func cloudEventWords(for verdict: CSJVerdict, attributes: UInt8) -> String {
+        let names = [
+            (CSJ_CE_ID, "id"), (CSJ_CE_SOURCE, "source"), (CSJ_CE_SPEC_VERSION, "specversion"), (CSJ_CE_TYPE, "type"),
+        ]
+        .filter { attributes & UInt8($0.0) != 0 }.map { "\"\($0.1)\"" }.joined(separator: ", ")
+        return switch verdict {
+        case CSJ_ATTRIBUTE_MISSING: "a CloudEvent needs \(names)"
+        case CSJ_SPEC_VERSION: "\(names) of the CloudEvent is not \"1.0\""
+        default: "\(names) of the CloudEvent is not a string, or empty"
+        }
     }
 
     func problem(_ verdict: CSJVerdict, isFallback: Bool = false, byteOffset: Int) -> InvalidEvent {

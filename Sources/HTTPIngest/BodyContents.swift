@@ -8,6 +8,9 @@ struct BodyContents {
     let deadLetters: [DeadLetter]
     let report: BodyReport
 
+    /// Whether there were no events at all, neither good nor bad.
+    var isEmpty: Bool { report.accepted == 0 && report.rejected == 0 }
+
     /// Why nothing of the request can be accepted; `nil` if something can.
     func refusal(keepsBadEvents: Bool) -> Problem? {
         if keepsBadEvents {

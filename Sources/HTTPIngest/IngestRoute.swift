@@ -8,25 +8,32 @@ internal import NIOCore
 /// Takes events: checks the request before its body is read, reads it, checks the events, hands them over, and answers
 /// once they are on stable storage (or, if asked for, in ClickHouse).
 final class IngestRoute: Sendable {
-    private let token: BearerToken?
+    private let authorizer: Authorizer
     private let routes: StreamRoutes
     private let intake: any EventIntake
     private let operations: any ServiceOperations
     private let collector: BodyCollector
     private let scanners: ScannerPool
+    private let cloudEventScanners: ScannerPool
+    private let maxEvents: Int
     private let metrics: IngestMetrics
 
     init(
-        configuration: HTTPIngestConfiguration, token: BearerToken?, routes: StreamRoutes, intake: any EventIntake,
+        configuration: HTTPIngestConfiguration, authorizer: Authorizer, routes: StreamRoutes, intake: any EventIntake,
         operations: any ServiceOperations, metrics: IngestMetrics
     ) {
-        self.token = token
+        self.authorizer = authorizer
         self.routes = routes
         self.intake = intake
         self.operations = operations
-        collector = BodyCollector(
-            limit: configuration.maxBodyBytes, budget: ByteBudget(limit: configuration.maxBufferedBytes))
-        scanners = ScannerPool(eventIDField: configuration.eventIDField)
+        collector = BodyCollector(configuration)
+        let (field, maxEventBytes) = (configuration.eventIDField, configuration.maxEventBytes)
+        scanners = ScannerPool { EventScanner(eventIDField: field, maxEventBytes: maxEventBytes) }
+        cloudEventScanners = ScannerPool {
+            EventScanner(
+                eventIDField: field, fallbackIDField: "id", areCloudEvents: true, maxEventBytes: maxEventBytes)
+        }
+        maxEvents = configuration.maxRequestEvents
         self.metrics = metrics
     }
 
@@ -41,26 +48,34 @@ final class IngestRoute: Sendable {
     /// Decides by the request's head alone.
     /// - Throws: `Problem`.
     func admit(_ request: Request, stream name: String?, isDraining: Bool) throws(Problem) -> Admission {
-        try token?.check(request.headers[.authorization])
+        let stream = routes.stream(for: name)
+        try authorizer.check(request.headers, for: .ingest(name: name, table: stream.table))
         if isDraining { throw .draining }
         let query = try IngestQuery(request.uri.query)
         let content = try ContentDescription(request.headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: routes.stream(for: name), content: content, query: query,
+            stream: stream, content: content, query: query,
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
     }
 
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
         let counters = metrics[admission.stream]
-        let contents = try await collector.collect(&body, length: admission.content.length) { body in
-            let contents = scan(body, for: admission)
-            if let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents) {
+        let contents = try await collector.collect(&body, admission.content) { body in
+            let contents = try scan(body, for: admission)
+            if let refusal = refusal(of: contents, for: admission) {
                 counters.rejected.increment(by: contents.report.accepted + contents.report.rejected)
                 throw refusal
             }
             return contents
+        }
+        if contents.isEmpty {
+            // A batch of no CloudEvents: there is nothing to keep.
+            let nothing = Acceptance(
+                count: 0, stream: admission.stream, sequences: 0..<0,
+                badEvents: admission.query.keepsBadEvents ? BadEvents() : nil)
+            return try await answer(nothing, for: admission)
         }
         let receipt: Receipt
         do throws(IntakeError) {
@@ -78,21 +93,41 @@ final class IngestRoute: Sendable {
         let acceptance = Acceptance(
             count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
             badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        return try await answer(acceptance, for: admission)
+    }
+
+    private func answer(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
         guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
         return try await insertion(of: acceptance, within: timeout)
     }
 
-    private func scan(_ body: ByteBuffer, for admission: Admission) -> BodyContents {
+    private func refusal(of contents: BodyContents, for admission: Admission) -> Problem? {
+        if contents.report.isCutShort { return .tooManyEvents(limit: maxEvents) }
+        if contents.isEmpty, admission.content.mode == .cloudEventBatch { return nil }
+        let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents)
+        return admission.content.coding == nil ? refusal : refusal?.inDecompressedBody()
+    }
+
+    private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
         let keepsBadEvents = admission.query.keepsBadEvents
+        let mode = admission.content.mode
+        if mode == .cloudEventBatch {
+            let first = body.readableBytesView.first { $0 != 0x20 && $0 != 0x0a && $0 != 0x0d && $0 != 0x09 }
+            guard let first else { throw .empty }
+            guard first == UInt8(ascii: "[") else { throw .notABatch }
+        }
+        let reportedProblems = keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems
         return body.withUnsafeReadableBytes { bytes in
-            let report = scanners.withScanner { scanner in
-                scanner.appendEvents(
-                    of: bytes, format: admission.content.format, to: events,
-                    reportedProblems: keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems)
+            let report = (mode.holdsCloudEvents ? cloudEventScanners : scanners).withScanner { scanner in
+                mode.withDefaultID { defaultID in
+                    scanner.appendEvents(
+                        of: bytes, format: mode.format, to: events, reportedProblems: reportedProblems,
+                        defaultID: defaultID, maxEvents: maxEvents)
+                }
             }
-            guard keepsBadEvents, report.rejected <= Limits.requestDeadLetters else {
+            guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
             let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }

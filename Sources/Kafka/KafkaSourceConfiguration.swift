@@ -13,6 +13,9 @@ public struct KafkaSourceConfiguration: Sendable {
     public var deadLetterTopic: String?
     /// The consumer group that this process is a member of.
     public var groupID: String
+    /// Makes this process a static member of the group (`group.instance.id`): while it restarts, for up to
+    /// `session.timeout.ms`, its partitions stay its own and nobody else's are moved. Unique in the group.
+    public var groupInstanceID: String?
     /// How the client and the brokers prove who they are.
     public var security = KafkaSecurity()
     /// librdkafka properties, applied in order after our own defaults, so that they win. See librdkafka's
@@ -29,9 +32,10 @@ public struct KafkaSourceConfiguration: Sendable {
     /// paused. 4 MiB to 1 GiB. It can be exceeded by one message. librdkafka's own prefetching is bounded by
     /// `queued.max.messages.kbytes`.
     public var maximumInFlightBytes = 32 << 20
-    /// Milliseconds that giving up a partition waits for messages that are being written to the journal; up to 5
-    /// minutes.
-    public var revocationTimeoutMilliseconds = 5_000
+    /// Milliseconds that giving up a partition waits until what was taken from it is in ClickHouse, so that it can be
+    /// committed and its next owner delivers nothing again; up to 5 minutes, and never more than a third of
+    /// `max.poll.interval.ms`. What is not flushed by then is delivered from the journal all the same.
+    public var revocationTimeoutMilliseconds = 10_000
     /// Milliseconds that one request to the group coordinator may take where the poll thread waits for it: reading
     /// committed offsets on assignment, the last commit on revocation and on `close()`.
     public var requestTimeoutMilliseconds = 10_000
@@ -197,6 +201,16 @@ extension KafkaSourceConfiguration {
         if topics.contains(where: TopicPattern.isPattern) { try handle.set("topic.blacklist", ignoredTopics) }
         if connects { try handle.set("bootstrap.servers", bootstrapServers) }
         try handle.set("group.id", groupID)
+        if let groupInstanceID {
+            if properties.contains(where: { $0.name == "group.instance.id" }) {
+                throw KafkaConfigurationError(
+                    property: "group.instance.id", reason: "is set by the group instance id setting, not here as well")
+            }
+            if groupInstanceID.isEmpty {
+                throw KafkaConfigurationError(property: "group.instance.id", reason: "is empty")
+            }
+            try handle.set("group.instance.id", groupInstanceID)
+        }
         for (name, value) in Self.reserved { try handle.set(name, value) }
         return handle
     }

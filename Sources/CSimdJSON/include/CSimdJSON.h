@@ -37,8 +37,19 @@ typedef enum CSJVerdict : uint8_t {
     CSJ_ID_EMPTY,
     CSJ_ID_TOO_LONG,
     CSJ_ID_TWICE,           // the id field occurs more than once
+    CSJ_ATTRIBUTE_MISSING,  // required attributes of a CloudEvent are absent or null
+    CSJ_ATTRIBUTE_VALUE,    // one of them is not a string, or empty
+    CSJ_SPEC_VERSION,       // the CloudEvent's "specversion" is not "1.0"
     CSJ_NO_MEMORY
 } CSJVerdict;
+
+// The attributes that every CloudEvent has (CloudEvents 1.0.2, section "REQUIRED Attributes").
+enum {
+    CSJ_CE_ID = 1,
+    CSJ_CE_SOURCE = 2,
+    CSJ_CE_SPEC_VERSION = 4,
+    CSJ_CE_TYPE = 8
+};
 
 // Where the event id is.
 typedef enum CSJIDKind : uint8_t {
@@ -58,6 +69,7 @@ typedef struct CSJEvent {
     CSJIDKind id_kind;      // of a bad event: what was found before the problem was
     CSJVerdict verdict;
     bool is_fallback;       // the id, or what is wrong with it, is the fallback field's
+    uint8_t attributes;     // the ones that the verdict is about, CSJ_CE_...
 } CSJEvent;
 
 // How a body holds its events.
@@ -74,6 +86,7 @@ typedef struct CSJRules {
     size_t field_length;
     const char *fallback;  // the same where `field` is absent or null
     size_t fallback_length;
+    bool are_cloud_events;  // an event must have a CloudEvent's required attributes
     size_t max_event_bytes;
     size_t max_id_bytes;
     size_t max_depth;

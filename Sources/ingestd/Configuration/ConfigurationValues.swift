@@ -24,6 +24,20 @@ struct StreamRoute: Sendable, Equatable {
     let table: String
 }
 
+/// Where the events of a Kafka topic have their ids (setting `EVENT_ID_SOURCES`).
+struct EventIDSource: Sendable, Equatable {
+    enum Place: String, Sendable, CaseIterable {
+        /// A top-level field of the payload.
+        case field
+        case header
+    }
+
+    let topic: String
+    let place: Place
+    /// The field's or header's name.
+    let name: String
+}
+
 /// Scheme, host and port of a server: no path, no query, no user.
 struct ServerURL: Sendable, Equatable, CustomStringConvertible {
     enum Scheme: String, Sendable, CaseIterable {

@@ -59,10 +59,25 @@ extension ServiceConfiguration {
     }
 
     var httpConfiguration: HTTPIngestConfiguration {
-        HTTPIngestConfiguration(
-            host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes,
-            maxBufferedBytes: max(256 << 20, http.maxBodyBytes), token: http.token?.value,
+        var room = HTTPIngestConfiguration(
+            host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes, maxBufferedBytes: http.maxBufferedBytes,
             eventIDField: events.idField)
+        room.maxRequestEvents = http.maxRequestEvents
+        room.maxEventBytes = http.maxEventBytes
+        room.maxCompressionRatio = http.maxCompressionRatio
+        room.maxConnections = http.maxConnections
+        room.headerTimeout = http.headerTimeout
+        room.idleTimeout = http.idleTimeout
+        room.requestTimeout = http.requestTimeout
+        room.idempotencyWindow = http.idempotencyWindow
+        room.token = http.token?.value
+        room.operationsToken = http.operationsToken?.value
+        room.tokensPath = http.tokensPath
+        room.corsOrigins = http.corsOrigins
+        if let certificate = http.tlsCertificate, let key = http.tlsKey {
+            room.tls = .init(certificatePath: certificate, keyPath: key, clientCAPath: http.tlsClientCA)
+        }
+        return room
     }
 
     /// The routes, with the streams that the journal has for their tables (it was opened with all of them).

@@ -87,6 +87,19 @@ enum Syntax {
             && text.utf8.allSatisfy { isLetterOrDigit($0) || [0x2e, 0x5f, 0x2d].contains($0) }
     }
 
+    /// A pattern of topics. librdkafka says at the start whether it understands the expression.
+    static func isTopicPattern(_ text: String) -> Bool {
+        text.first == "^" && text.utf8.count > 1 && hasNoControlCharacters(text)
+    }
+
+    /// `*`, or an origin as browsers send it (RFC 6454): scheme, host and port, without a slash at the end.
+    static func isOrigin(_ text: String) -> Bool {
+        if text == "*" { return true }
+        guard let end = text.firstRange(of: "://") else { return false }
+        return ["http", "https"].contains(String(text[..<end.lowerBound]))
+            && isHostAndPort(String(text[end.upperBound...]))
+    }
+
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     static func isHost(_ text: String) -> Bool {
         let isName = text.utf8.allSatisfy { isLetterOrDigit($0) || [0x2e, 0x5f, 0x2d].contains($0) }
