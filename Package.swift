@@ -134,7 +134,7 @@ let package = Package(
         .testTarget(
             name: "HTTPIngestTests",
             dependencies: [
-                "HTTPIngest", "IngestCore", logging,
+                "HTTPIngest", "IngestCore", "TestSupport", logging,
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
