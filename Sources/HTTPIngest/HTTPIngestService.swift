@@ -40,12 +40,14 @@ public final class HTTPIngestService: Service {
         precondition(
             configuration.maxBufferedBytes >= configuration.maxBodyBytes, "maxBufferedBytes below maxBodyBytes")
         let token = configuration.token.map { BearerToken($0) }
+        let ingest = IngestRoute(
+            configuration: configuration, token: token, routes: routes, intake: intake, operations: operations,
+            metrics: IngestMetrics(routes.all, factory: metricsFactory))
         let handler = RequestHandler(
-            ingest: IngestRoute(
-                configuration: configuration, token: token, routes: routes, intake: intake, operations: operations,
-                metrics: IngestMetrics(routes.all, factory: metricsFactory)),
+            ingest: ingest,
             observation: ObservationRoutes(operations: operations),
-            management: ManagementRoutes(token: token, operations: operations))
+            management: ManagementRoutes(token: token, operations: operations),
+            clickHouse: ClickHouseRoute(configuration: configuration, token: token, routes: routes, ingest: ingest))
         let port = PortAnnouncement()
         self.configuration = configuration
         self.handler = handler

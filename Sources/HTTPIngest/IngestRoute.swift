@@ -53,20 +53,48 @@ final class IngestRoute: Sendable {
 
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
-        let counters = metrics[admission.stream]
-        let contents = try await collector.collect(&body, length: admission.content.length) { body in
-            let contents = scan(body, for: admission)
-            if let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents) {
-                counters.rejected.increment(by: contents.report.accepted + contents.report.rejected)
-                throw refusal
-            }
-            return contents
+        let keepsBadEvents = admission.query.keepsBadEvents
+        let contents = try await receive(&body, admission.content) { body in
+            try check(body, admission.content.format, for: admission.stream, keepsBadEvents: keepsBadEvents)
         }
+        let receipt = try await store(contents, in: admission.stream)
+        let acceptance = Acceptance(
+            count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
+            badEvents: keepsBadEvents ? BadEvents(contents) : nil)
+        guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
+        return try await insertion(of: acceptance, within: timeout)
+    }
+
+    /// Receives a body in one piece, within the bounds of all requests.
+    /// - Returns: what `use` returns.
+    func receive<Result>(
+        _ body: inout RequestBody.AsyncIterator, _ content: ContentDescription, _ use: (ByteBuffer) throws -> Result
+    ) async throws -> Result {
+        if let length = content.length, length > collector.limit { throw Problem.tooLarge(limit: collector.limit) }
+        return try await collector.collect(&body, length: content.length, use)
+    }
+
+    /// Finds the events of a body.
+    /// - Throws: `Problem` if nothing of it can be accepted.
+    func check(
+        _ body: ByteBuffer, _ format: BodyFormat, for stream: Stream, keepsBadEvents: Bool = false
+    ) throws(Problem) -> BodyContents {
+        let contents = scan(body, format, for: stream, keepsBadEvents: keepsBadEvents)
+        if let refusal = contents.refusal(keepsBadEvents: keepsBadEvents) {
+            metrics[stream].rejected.increment(by: contents.report.accepted + contents.report.rejected)
+            throw refusal
+        }
+        return contents
+    }
+
+    /// Puts events on stable storage.
+    func store(_ contents: BodyContents, in stream: Stream) async throws(Problem) -> Receipt {
+        let counters = metrics[stream]
         let receipt: Receipt
         do throws(IntakeError) {
             receipt = try await intake.append(
-                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
-                events: contents.events, deadLetters: contents.deadLetters)
+                stream: stream.id, origin: .http, receivedAt: WallClock.milliseconds, events: contents.events,
+                deadLetters: contents.deadLetters)
         } catch {
             counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
             if error.isFull { metrics.backpressure.record(true) }
@@ -75,27 +103,24 @@ final class IngestRoute: Sendable {
         counters.accepted.increment(by: contents.report.accepted)
         counters.deadLettered.increment(by: contents.deadLetters.count)
         metrics.backpressure.record(false)
-        let acceptance = Acceptance(
-            count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
-            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
-        guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
-        return try await insertion(of: acceptance, within: timeout)
+        return receipt
     }
 
-    private func scan(_ body: ByteBuffer, for admission: Admission) -> BodyContents {
+    private func scan(
+        _ body: ByteBuffer, _ format: BodyFormat, for stream: Stream, keepsBadEvents: Bool
+    ) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
-        let keepsBadEvents = admission.query.keepsBadEvents
         return body.withUnsafeReadableBytes { bytes in
             let report = scanners.withScanner { scanner in
                 scanner.appendEvents(
-                    of: bytes, format: admission.content.format, to: events,
+                    of: bytes, format: format, to: events,
                     reportedProblems: keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems)
             }
             guard keepsBadEvents, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
-            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: stream.table) }
             return BodyContents(events: events, deadLetters: letters, report: report)
         }
     }

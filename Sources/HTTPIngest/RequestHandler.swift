@@ -8,6 +8,7 @@ final class RequestHandler: Sendable {
     private let ingest: IngestRoute
     private let observation: ObservationRoutes
     private let management: ManagementRoutes
+    private let clickHouse: ClickHouseRoute
     private let date = HTTPDate()
     private let isDraining = Atomic(false)
 
@@ -18,10 +19,13 @@ final class RequestHandler: Sendable {
     /// connection.
     private let skippedBodyBytes = 64 << 10
 
-    init(ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes) {
+    init(
+        ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes, clickHouse: ClickHouseRoute
+    ) {
         self.ingest = ingest
         self.observation = observation
         self.management = management
+        self.clickHouse = clickHouse
     }
 
     func beginDraining() { isDraining.store(true, ordering: .releasing) }
@@ -34,6 +38,9 @@ final class RequestHandler: Sendable {
         } catch let problem as Problem {
             answer = problem.answer
             if !problem.isBodyRead, mustClose(unreadBodyOf: request) { answer.closesConnection = true }
+        } catch let error as ClickHouseError {
+            answer = error.answer
+            if !error.isBodyRead, mustClose(unreadBodyOf: request) { answer.closesConnection = true }
         }
         if answer.closesConnection { answer.headers[.connection] = "close" }
         answer.headers[.date] = date.now()
@@ -56,6 +63,8 @@ final class RequestHandler: Sendable {
             let admission = try ingest.admit(request, stream: stream, isDraining: isDraining)
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
+        case .clickHouse(let route):
+            return try await clickHouse.answer(to: request, at: route, &body, isDraining: isDraining, writer)
         case .observation(let what):
             answer = observation.answer(to: what, isDraining: isDraining)
         case .management(let route):

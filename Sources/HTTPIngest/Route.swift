@@ -6,9 +6,15 @@ enum Route: Equatable {
     case events(stream: String?)
     case observation(Observation)
     case management(Management)
+    case clickHouse(ClickHouse)
 
     enum Observation: Equatable {
         case liveness, readiness, metrics, status
+    }
+
+    /// What clients of ClickHouse's HTTP interface ask for.
+    enum ClickHouse: Equatable {
+        case ping, query
     }
 
     enum Management: Equatable {
@@ -28,6 +34,8 @@ enum Route: Equatable {
         case "/readyz": self = .observation(.readiness)
         case "/metrics": self = .observation(.metrics)
         case "/v1/status": self = .observation(.status)
+        case "/": self = .clickHouse(.query)
+        case "/ping": self = .clickHouse(.ping)
         default:
             let prefix = "/v1/"
             guard path.hasPrefix(prefix) else { return nil }
@@ -52,7 +60,9 @@ enum Route: Equatable {
     /// What the path takes.
     var methods: [HTTPRequest.Method] {
         switch self {
-        case .observation: [.get, .head]
+        case .observation, .clickHouse(.ping): [.get, .head]
+        // As ClickHouse: no PUT [src/Server/HTTPHandlerFactory.h].
+        case .clickHouse(.query): [.get, .head, .post]
         case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete]
         case .events, .management: [.post]
         }

@@ -59,10 +59,13 @@ extension ServiceConfiguration {
     }
 
     var httpConfiguration: HTTPIngestConfiguration {
-        HTTPIngestConfiguration(
+        var room = HTTPIngestConfiguration(
             host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes,
             maxBufferedBytes: max(256 << 20, http.maxBodyBytes), token: http.token?.value,
             eventIDField: events.idField)
+        room.clickHouseDatabase = clickHouse.database
+        room.rowsAreFlat = events.rowMode == .flat
+        return room
     }
 
     /// The routes, with the streams that the journal has for their tables (it was opened with all of them).
