@@ -111,8 +111,7 @@ import Testing
 
     @Test func insertsOfNothing() async throws {
         try await withClickHouseServer { server in
-            for (target, body) in [(target(query: insert), ""), ("/", insert + "\n"), (target(query: insert), " [] ")]
-            {
+            for (target, body) in [(target(query: insert), ""), ("/", insert + "\n"), (target(query: insert), " [] ")] {
                 expectInserted(try await server.post(target, body), 0)
             }
             #expect(server.intake.records.isEmpty)
