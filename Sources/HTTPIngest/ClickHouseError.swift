@@ -19,6 +19,7 @@ struct ClickHouseError: Error {
         case INCORRECT_DATA = 117
         case READONLY = 164
         case TOO_MANY_SIMULTANEOUS_QUERIES = 202
+        case SOCKET_TIMEOUT = 209
         case NETWORK_ERROR = 210
         case QUERY_IS_TOO_LARGE = 229
         case TOO_MANY_PARTS = 252
@@ -38,7 +39,8 @@ struct ClickHouseError: Error {
             case .READONLY: .methodNotAllowed
             case .QUERY_IS_TOO_LARGE: .contentTooLarge
             // ClickHouse says 500 here too; 503 is what HTTP has for it, and what clients wait after.
-            case .TOO_MANY_SIMULTANEOUS_QUERIES, .NETWORK_ERROR, .TOO_MANY_PARTS, .SYSTEM_ERROR: .serviceUnavailable
+            case .TOO_MANY_SIMULTANEOUS_QUERIES, .SOCKET_TIMEOUT, .NETWORK_ERROR, .TOO_MANY_PARTS, .SYSTEM_ERROR:
+                .serviceUnavailable
             case .ACCESS_DENIED, .AUTHENTICATION_FAILED: .forbidden
             }
         }
@@ -91,10 +93,13 @@ struct ClickHouseError: Error {
     private static func code(of problem: Problem) -> Code {
         switch problem.status {
         case .unauthorized: .AUTHENTICATION_FAILED
+        // The secret is known, but may not do this.
+        case .forbidden where problem.header?.value.contains("insufficient_scope") == true: .ACCESS_DENIED
         case .forbidden: .AUTHENTICATION_FAILED
+        case .requestTimeout: .SOCKET_TIMEOUT
         case .contentTooLarge: .QUERY_IS_TOO_LARGE
         case .unsupportedMediaType, .notImplemented: .NOT_IMPLEMENTED
-        case .serviceUnavailable, .tooManyRequests, .gatewayTimeout, .requestTimeout:
+        case .serviceUnavailable, .tooManyRequests, .gatewayTimeout:
             switch problem.kind {
             // What ClickHouse says when inserts come faster than it can merge them.
             case "journal_full": .TOO_MANY_PARTS

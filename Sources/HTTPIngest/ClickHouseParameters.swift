@@ -58,10 +58,6 @@ struct ClickHouseParameters {
         if let queryID, !Self.isPrintable(queryID) {
             throw ClickHouseError(.BAD_ARGUMENTS, "query_id is at most 256 printable ASCII characters")
         }
-        guard self.query.utf8.count <= ClickHouseDialect.statementBytes else {
-            throw ClickHouseError(
-                .QUERY_IS_TOO_LARGE, "the parameter query is longer than \(ClickHouseDialect.statementBytes) bytes")
-        }
     }
 
     /// Where ClickHouse looks for them, and like ClickHouse refuses more than one place.

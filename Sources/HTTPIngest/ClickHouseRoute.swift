@@ -3,20 +3,23 @@ internal import HTTPTypes
 internal import HummingbirdCore
 internal import IngestCore
 internal import NIOCore
+internal import NIOHTTP1
 
 /// What clients of ClickHouse's HTTP interface send, answered as ClickHouse does: INSERTs become events of the table's
 /// stream, by the same way as those of the ingest routes; what clients ask first is answered here. Nothing is passed on
 /// to ClickHouse: whoever has this service's token must not reach the database with the service's credentials.
 final class ClickHouseRoute: Sendable {
-    private let token: BearerToken?
+    private let authorizer: Authorizer
     private let ingest: IngestRoute
     private let streams: [Stream]
     private let tables: ClickHouseTables
     private let database: String
     private let rowsAreFlat: Bool
 
-    init(configuration: HTTPIngestConfiguration, token: BearerToken?, routes: StreamRoutes, ingest: IngestRoute) {
-        self.token = token
+    init(
+        configuration: HTTPIngestConfiguration, authorizer: Authorizer, routes: StreamRoutes, ingest: IngestRoute
+    ) {
+        self.authorizer = authorizer
         self.ingest = ingest
         streams = routes.all.sorted { $0.id < $1.id }
         database = configuration.clickHouseDatabase
@@ -25,28 +28,40 @@ final class ClickHouseRoute: Sendable {
     }
 
     /// - Parameter writer: for the answer to `Expect: 100-continue`.
+    /// - Returns: the answer, and whether the request's body was read to its end.
     /// - Throws: `ClickHouseError`, or the connection's error if the client went away.
     func answer(
         to request: Request, at route: Route.ClickHouse, _ body: inout RequestBody.AsyncIterator, isDraining: Bool,
         _ writer: borrowing ResponseWriter
-    ) async throws -> Answer {
+    ) async throws -> (Answer, isBodyRead: Bool) {
         var id: String?
         do {
             if route == .ping || request.method != .post && request.uri.query?.isEmpty ?? true {
-                return try ping(isDraining: isDraining)
+                return (try ping(isDraining: isDraining), false)
             }
             let parameters = try ClickHouseParameters(request.uri.query, request.headers)
             id = parameters.queryID ?? Self.makeQueryID()
-            var answer = try await answer(to: request, parameters, &body, isDraining: isDraining, writer)
+            var (answer, isBodyRead) = try await answer(
+                to: request, parameters, &body, isDraining: isDraining, writer)
             Self.sign(&answer.headers, id)
-            return answer
+            return (answer, isBodyRead)
         } catch var error as ClickHouseError {
             Self.sign(&error.headers, id)
             throw error
-        } catch let problem as Problem {
+        } catch {
+            guard let problem = Self.problem(error) else { throw error }
             var error = ClickHouseError(problem)
             Self.sign(&error.headers, id)
             throw error
+        }
+    }
+
+    private static func problem(_ error: any Error) -> Problem? {
+        switch error {
+        case let problem as Problem: problem
+        case is RequestTimedOut: .requestTimedOut
+        case is HTTPParserError: .malformed
+        default: nil
         }
     }
 
@@ -59,7 +74,7 @@ final class ClickHouseRoute: Sendable {
     private func answer(
         to request: Request, _ parameters: ClickHouseParameters, _ body: inout RequestBody.AsyncIterator,
         isDraining: Bool, _ writer: borrowing ResponseWriter
-    ) async throws -> Answer {
+    ) async throws -> (Answer, isBodyRead: Bool) {
         let query = Array(parameters.query.utf8)
         let statement = try Self.statement(query, parameters, mayGoOn: request.method == .post)
         switch statement {
@@ -70,20 +85,22 @@ final class ClickHouseRoute: Sendable {
             let target = try admit(insert, parameters)
             if isDraining { throw Problem.draining }
             let rows = Self.inlineRows(query[insert.dataOffset...])
-            return try await take(request, parameters, &body, writer) { body in
+            let answer = try await take(request, parameters, &body, writer) { body in
                 guard var rows else { return .insert(target, body) }
                 rows.writeImmutableBuffer(body)
                 return .insert(target, rows)
             }
+            return (answer, true)
         case .select(let select):
             try authorize(parameters)
-            return try answer(select, parameters)
+            return (try answer(select, parameters), false)
         case nil:
             try authorize(parameters)
             if isDraining { throw Problem.draining }
-            return try await take(request, parameters, &body, writer) { body in
+            let answer = try await take(request, parameters, &body, writer) { body in
                 try order(in: body, behind: query, parameters)
             }
+            return (answer, true)
         }
     }
 
@@ -152,7 +169,7 @@ final class ClickHouseRoute: Sendable {
     }
 
     private func check(_ secret: String?, for stream: Stream) throws(Problem) {
-        try token?.check(secret.map { "Bearer \($0)" })
+        try authorizer.check(secret: secret.map { $0[...] }, for: .ingest(name: nil, table: stream.table))
     }
 
     // MARK: Rows

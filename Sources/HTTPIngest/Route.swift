@@ -60,11 +60,27 @@ enum Route: Equatable {
     /// What the path takes.
     var methods: [HTTPRequest.Method] {
         switch self {
-        case .observation, .clickHouse(.ping): [.get, .head]
+        case .observation, .clickHouse(.ping): [.get, .head, .options]
         // As ClickHouse: no PUT [src/Server/HTTPHandlerFactory.h].
-        case .clickHouse(.query): [.get, .head, .post]
-        case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete]
-        case .events, .management: [.post]
+        case .clickHouse(.query): [.get, .head, .post, .options]
+        case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete, .options]
+        case .events, .management: [.post, .options]
+        }
+    }
+
+    /// What some path takes.
+    static let allMethods: [HTTPRequest.Method] = [.get, .head, .post, .delete, .options]
+
+    /// The type of its answers where a client may decline it with `Accept`; `nil` answers whatever the client says.
+    /// Errors are not negotiated.
+    var answerType: String? {
+        switch self {
+        case .observation(.metrics): "text/plain"
+        // A health check says yes or no by its status.
+        case .observation(.liveness), .observation(.readiness): nil
+        // Neither does ClickHouse look at it.
+        case .clickHouse: nil
+        case .observation(.status), .management, .events: "application/json"
         }
     }
 }

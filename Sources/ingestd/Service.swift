@@ -51,7 +51,7 @@ final class Service: Sendable {
         operations = Operations(
             journal: journal, pipeline: pipeline, kafka: kafka, deadLetterTopic: deadLetterTopic,
             clickHouse: clickHouse, registry: registry)
-        http = HTTPIngestService(
+        http = try HTTPIngestService(
             configuration: configuration.httpConfiguration, routes: routes, intake: journal, operations: operations,
             logger: logger)
     }

@@ -111,7 +111,7 @@ import Testing
 
     @Test func insertsOfNothing() async throws {
         try await withClickHouseServer { server in
-            for (target, body) in [(target(query: insert), ""), ("/", insert + "\n"), (target(query: insert), " [] ")] {
+            for (target, body) in [(target(query: insert), ""), ("/", insert + "\n"), (target(query: insert), " \n")] {
                 expectInserted(try await server.post(target, body), 0)
             }
             #expect(server.intake.records.isEmpty)
@@ -179,8 +179,6 @@ import Testing
             for target in [target(query: insert), "/"] {
                 expectException(try await server.post(target, large), 413, 229, "QUERY_IS_TOO_LARGE")
             }
-            let query = "INSERT INTO \(String(repeating: "x", count: 70_000)) FORMAT JSONEachRow"
-            expectException(try await server.post(target(query: query), rows), 413, 229, "QUERY_IS_TOO_LARGE")
             #expect(server.intake.records.isEmpty)
         }
     }

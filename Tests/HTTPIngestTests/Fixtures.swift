@@ -238,7 +238,7 @@ func withServer(
     let operations = ScriptedOperations()
     var logger = Logger(label: "test")
     logger.logLevel = .error
-    let service = HTTPIngestService(
+    let service = try HTTPIngestService(
         configuration: configuration,
         routes: StreamRoutes(
             byName: ["clicks": Server.clicks, "a b": Server.clicks],
