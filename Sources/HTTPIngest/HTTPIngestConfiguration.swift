@@ -45,6 +45,8 @@ public struct HTTPIngestConfiguration: Sendable {
     /// Whether an event's own fields are its row (`ROW_MODE=flat`): only then can a ClickHouse client's INSERT be
     /// carried, whose fields are the table's columns.
     public var rowsAreFlat = false
+    /// The service's version, as `/openapi.yaml` tells it.
+    public var serviceVersion = "0"
 
     /// How often the files of tokens and certificates are looked at.
     public var reloadInterval = Duration.seconds(2)

@@ -58,7 +58,8 @@ public final class HTTPIngestService: Service {
         let handler = RequestHandler(
             ingest: ingest,
             observation: ObservationRoutes(
-                authorizer: authorizer, certificates: certificates, operations: operations),
+                authorizer: authorizer, certificates: certificates, operations: operations,
+                description: OpenAPIDescription(version: configuration.serviceVersion)),
             management: ManagementRoutes(authorizer: authorizer, operations: operations),
             clickHouse: ClickHouseRoute(
                 configuration: configuration, authorizer: authorizer, routes: routes, ingest: ingest),

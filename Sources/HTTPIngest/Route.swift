@@ -9,7 +9,7 @@ enum Route: Equatable {
     case clickHouse(ClickHouse)
 
     enum Observation: Equatable {
-        case liveness, readiness, metrics, status
+        case liveness, readiness, metrics, status, description
     }
 
     /// What clients of ClickHouse's HTTP interface ask for.
@@ -34,6 +34,7 @@ enum Route: Equatable {
         case "/readyz": self = .observation(.readiness)
         case "/metrics": self = .observation(.metrics)
         case "/v1/status": self = .observation(.status)
+        case "/openapi.yaml": self = .observation(.description)
         case "/": self = .clickHouse(.query)
         case "/ping": self = .clickHouse(.ping)
         default:
@@ -76,6 +77,7 @@ enum Route: Equatable {
     var answerType: String? {
         switch self {
         case .observation(.metrics): "text/plain"
+        case .observation(.description): "application/yaml"
         // A health check says yes or no by its status.
         case .observation(.liveness), .observation(.readiness): nil
         // Neither does ClickHouse look at it.

@@ -65,6 +65,7 @@ extension ServiceConfiguration {
             eventIDField: events.idField)
         room.clickHouseDatabase = clickHouse.database
         room.rowsAreFlat = events.rowMode == .flat
+        room.serviceVersion = Version.current
         return room
     }
 
