@@ -119,6 +119,8 @@ extension ServiceConfiguration {
         if let certificate = http.tlsCertificate, let key = http.tlsKey {
             room.tls = .init(certificatePath: certificate, keyPath: key, clientCAPath: http.tlsClientCA)
         }
+        room.clickHouseDatabase = clickHouse.database
+        room.rowsAreFlat = events.rowMode == .flat
         return room
     }
 
