@@ -32,7 +32,7 @@ public struct HTTPIngestConfiguration: Sendable {
     public var token: String?
     /// The bearer token of the operations routes: dead letters, held streams, metrics and status.
     public var operationsToken: String?
-    /// A file of tokens with their rights (`TokenFile` has the format), read again when it changes.
+    /// A file of tokens with their rights (docs/security.md has the format), read again when it changes.
     public var tokensPath: String?
     /// Serves HTTPS; `nil` serves HTTP.
     public var tls: TLS?
@@ -40,6 +40,9 @@ public struct HTTPIngestConfiguration: Sendable {
     public var corsOrigins: [String]
     /// Name of the top-level field that holds the event id.
     public var eventIDField: String
+
+    /// How often the files of tokens and certificates are looked at.
+    public var reloadInterval = Duration.seconds(2)
 
     /// Where certificates are: PEM files, which are read again when they change.
     public struct TLS: Sendable, Equatable {
@@ -90,4 +93,10 @@ public struct HTTPIngestConfiguration: Sendable {
         self.corsOrigins = corsOrigins
         self.eventIDField = eventIDField
     }
+}
+
+/// Why the HTTP side can't start as configured, in words for the operator.
+public struct HTTPConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// What is wrong and what to do about it.
+    public let description: String
 }

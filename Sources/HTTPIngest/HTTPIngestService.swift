@@ -19,7 +19,9 @@ internal import Synchronization
 public final class HTTPIngestService: Service {
     private let configuration: HTTPIngestConfiguration
     private let handler: RequestHandler
-    private let server: Server<HTTP1Channel>
+    private let server: Server<IngestChannel>
+    private let authorizer: Authorizer
+    private let certificates: CertificateStore?
     private let port: PortAnnouncement
 
     /// Nothing happens before `run()`.
@@ -30,30 +32,44 @@ public final class HTTPIngestService: Service {
     ///   - operations: answers health, status, metrics and `ack=inserted`, and works on dead letters.
     ///   - logger: for what happens to the server; requests are not logged.
     ///   - metricsFactory: where metric handles are made.
+    /// - Throws: `HTTPConfigurationError` if tokens, certificates or origins can't be used.
     public init(
         configuration: HTTPIngestConfiguration, routes: StreamRoutes, intake: any EventIntake,
         operations: any ServiceOperations, logger: Logger, metricsFactory: any MetricsFactory = MetricsSystem.factory
-    ) {
+    ) throws {
         precondition(
             configuration.maxBodyBytes > 0 && configuration.maxBodyBytes <= HTTPIngestConfiguration.largestBodyBytes,
             "maxBodyBytes out of range")
         precondition(
             configuration.maxBufferedBytes >= configuration.maxBodyBytes, "maxBufferedBytes below maxBodyBytes")
-        let token = configuration.token.map { BearerToken($0) }
+        let authorizer: Authorizer
+        let certificates: CertificateStore?
+        let crossOrigin: CrossOrigin?
+        do {
+            authorizer = try Authorizer(configuration, logger: logger)
+            certificates = try configuration.tls.map { try CertificateStore($0, logger: logger) }
+            crossOrigin = try CrossOrigin(configuration.corsOrigins)
+        } catch {
+            throw HTTPConfigurationError(description: "\(error)")
+        }
         let handler = RequestHandler(
             ingest: IngestRoute(
-                configuration: configuration, token: token, routes: routes, intake: intake, operations: operations,
-                metrics: IngestMetrics(routes.all, factory: metricsFactory)),
-            observation: ObservationRoutes(operations: operations),
-            management: ManagementRoutes(token: token, operations: operations))
+                configuration: configuration, authorizer: authorizer, routes: routes, intake: intake,
+                operations: operations, metrics: IngestMetrics(routes.all, factory: metricsFactory)),
+            observation: ObservationRoutes(
+                authorizer: authorizer, certificates: certificates, operations: operations),
+            management: ManagementRoutes(authorizer: authorizer, operations: operations),
+            crossOrigin: crossOrigin)
         let port = PortAnnouncement()
         self.configuration = configuration
         self.handler = handler
         self.port = port
+        self.authorizer = authorizer
+        self.certificates = certificates
         server = Server(
-            childChannelSetup: HTTP1Channel(
-                responder: { try await handler.serve($0, $1, $2) },
-                configuration: .init(idleTimeout: TimeAmount(configuration.idleTimeout))),
+            childChannelSetup: IngestChannel(
+                responder: { try await handler.serve($0, $1, $2) }, limits: ConnectionLimits(configuration),
+                certificates: certificates),
             configuration: ServerConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
                 backlog: 1_024,
@@ -66,6 +82,7 @@ public final class HTTPIngestService: Service {
     /// Listens and serves until `stop()` or a graceful shutdown, and all requests have ended. Once only.
     /// - Throws: the system's error if the address can't be bound.
     public func run() async throws {
+        async let _ = reloadFiles()  // Leaving the scope cancels it.
         do {
             try await withGracefulShutdownHandler {
                 try await server.run()
@@ -75,6 +92,20 @@ public final class HTTPIngestService: Service {
         } catch {
             port.fail(error)
             throw error
+        }
+    }
+
+    /// Reads tokens and certificates again when their files change, until the task is canceled.
+    private func reloadFiles() async {
+        guard configuration.tokensPath != nil || configuration.tls != nil else { return }
+        do {
+            while true {
+                try await Task.sleep(for: configuration.reloadInterval)
+                authorizer.reload()
+                certificates?.reload()
+            }
+        } catch {
+            // Canceled: the server has ended.
         }
     }
 

@@ -8,7 +8,7 @@ internal import NIOCore
 /// Takes events: checks the request before its body is read, reads it, checks the events, hands them over, and answers
 /// once they are on stable storage (or, if asked for, in ClickHouse).
 final class IngestRoute: Sendable {
-    private let token: BearerToken?
+    private let authorizer: Authorizer
     private let routes: StreamRoutes
     private let intake: any EventIntake
     private let operations: any ServiceOperations
@@ -20,10 +20,10 @@ final class IngestRoute: Sendable {
     private let metrics: IngestMetrics
 
     init(
-        configuration: HTTPIngestConfiguration, token: BearerToken?, routes: StreamRoutes, intake: any EventIntake,
+        configuration: HTTPIngestConfiguration, authorizer: Authorizer, routes: StreamRoutes, intake: any EventIntake,
         operations: any ServiceOperations, metrics: IngestMetrics
     ) {
-        self.token = token
+        self.authorizer = authorizer
         self.routes = routes
         self.intake = intake
         self.operations = operations
@@ -51,13 +51,14 @@ final class IngestRoute: Sendable {
     /// Decides by the request's head alone.
     /// - Throws: `Problem`.
     func admit(_ request: Request, stream name: String?, isDraining: Bool) throws(Problem) -> Admission {
-        try token?.check(request.headers[.authorization])
+        let stream = routes.stream(for: name)
+        try authorizer.check(request.headers, for: .ingest(name: name, table: stream.table))
         if isDraining { throw .draining }
         let query = try IngestQuery(request.uri.query)
         let content = try ContentDescription(request.headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: routes.stream(for: name), content: content, query: query,
+            stream: stream, content: content, query: query,
             idempotencyKey: recognizesRepeats ? try IdempotencyKey(request.headers) : nil,
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
     }

@@ -3,10 +3,10 @@ internal import HummingbirdCore
 internal import IngestCore
 internal import NIOCore
 
-/// Dead letters and held streams: what operators look into and change. They need the token, if there is one: they
-/// show payloads and delete them.
+/// Dead letters and held streams: what operators look into and change. They need a token, if there is one: they show
+/// payloads and delete them.
 struct ManagementRoutes: Sendable {
-    let token: BearerToken?
+    let authorizer: Authorizer
     let operations: any ServiceOperations
 
     /// - Parameters:
@@ -14,7 +14,7 @@ struct ManagementRoutes: Sendable {
     ///   - route: that of its path.
     /// - Throws: `Problem`.
     func answer(to request: Request, at route: Route.Management) async throws(Problem) -> Answer {
-        try token?.check(request.headers[.authorization])
+        try authorizer.check(request.headers, for: .management)
         var answer = try await result(of: request, at: route)
         answer.headers[.cacheControl] = "no-store"
         return answer

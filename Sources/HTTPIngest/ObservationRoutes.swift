@@ -1,17 +1,25 @@
 internal import HTTPTypes
+internal import HummingbirdCore
 internal import IngestCore
 internal import NIOCore
 
-/// Health, metrics and status: for orchestrators, Prometheus and operators. Open to all, and answered to the end.
+/// Health, metrics and status: for orchestrators, Prometheus and operators. Health is open to all, metrics and status
+/// are unless there is a token for operations. Answered to the end.
 struct ObservationRoutes: Sendable {
+    let authorizer: Authorizer
+    let certificates: CertificateStore?
     let operations: any ServiceOperations
 
-    func answer(to observation: Route.Observation, isDraining: Bool) -> Answer {
+    /// - Throws: `Problem`.
+    func answer(
+        to request: Request, at observation: Route.Observation, isDraining: Bool
+    ) throws(Problem) -> Answer {
         switch observation {
         case .liveness:
             return health(operations.liveness(), good: "alive", bad: "not alive")
         case .readiness:
             var components = operations.readiness()
+            components += [authorizer.trouble, certificates?.trouble].compactMap { $0 }
             if isDraining {
                 components.append(
                     ComponentHealth(
@@ -19,10 +27,12 @@ struct ObservationRoutes: Sendable {
             }
             return health(components, good: "ready", bad: "not ready")
         case .metrics:
+            try authorizer.check(request.headers, for: .observation)
             return Answer(
                 status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
                 body: ByteBuffer(bytes: operations.metricsText()))
         case .status:
+            try authorizer.check(request.headers, for: .observation)
             return .json(operations.statusDocument())
         }
     }

@@ -34,6 +34,32 @@ struct Problem: Error {
         return problem
     }
 
+    /// The bytes are no HTTP request, or end in the middle of one.
+    static var malformed: Problem {
+        var problem = Problem.badRequest("malformed_request", "this is no HTTP/1.1 request")
+        problem.closesConnection = true
+        return problem
+    }
+
+    static let headersTooLarge = Problem(
+        .requestHeaderFieldsTooLarge, "headers_too_large",
+        "the request line and headers are larger than \(ConnectionLimits.headBytes) bytes or have more than "
+            + "\(ConnectionLimits.headFields) fields")
+
+    static let headTimedOut = Problem(
+        .requestTimeout, "request_timeout", "the request line and headers did not come in time")
+
+    static var requestTimedOut: Problem {
+        var problem = Problem(
+            .requestTimeout, "request_timeout", "the request's body did not come in time; nothing of it was accepted")
+        problem.closesConnection = true
+        return problem
+    }
+
+    static func notAcceptable(_ type: String) -> Problem {
+        Problem(.notAcceptable, "not_acceptable", "the answer is \(type), which the header Accept excludes")
+    }
+
     static func badRequest(_ kind: String, _ detail: String) -> Problem { Problem(.badRequest, kind, detail) }
 
     static func badParameter(_ detail: String) -> Problem { badRequest("bad_parameter", detail) }

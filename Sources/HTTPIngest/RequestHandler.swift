@@ -1,6 +1,7 @@
 internal import HTTPTypes
 internal import HummingbirdCore
 internal import NIOCore
+internal import NIOHTTP1
 internal import Synchronization
 
 /// Finds the route of a request, writes its answer, and decides whether the connection lives on.
@@ -8,20 +9,22 @@ final class RequestHandler: Sendable {
     private let ingest: IngestRoute
     private let observation: ObservationRoutes
     private let management: ManagementRoutes
+    /// `nil` while no origin is configured.
+    private let crossOrigin: CrossOrigin?
     private let date = HTTPDate()
     private let isDraining = Atomic(false)
 
-    /// A client that is told to go away gets this long to read why, while what it still sends is thrown away.
-    /// Closing at once would make its system drop the answer (RFC 9112, section 9.6).
-    private let lingerTime = TimeAmount.seconds(2)
     /// A body that nobody wants, of a rejected request for example, is read and thrown away up to this size, to keep the
     /// connection.
     private let skippedBodyBytes = 64 << 10
 
-    init(ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes) {
+    init(
+        ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes, crossOrigin: CrossOrigin?
+    ) {
         self.ingest = ingest
         self.observation = observation
         self.management = management
+        self.crossOrigin = crossOrigin
     }
 
     func beginDraining() { isDraining.store(true, ordering: .releasing) }
@@ -34,7 +37,12 @@ final class RequestHandler: Sendable {
         } catch let problem as Problem {
             answer = problem.answer
             if !problem.isBodyRead, mustClose(unreadBodyOf: request) { answer.closesConnection = true }
+        } catch is RequestTimedOut {
+            answer = Problem.requestTimedOut.answer
+        } catch is HTTPParserError {
+            answer = Problem.malformed.answer
         }
+        if let crossOrigin { crossOrigin.mark(&answer, for: request) }
         if answer.closesConnection { answer.headers[.connection] = "close" }
         answer.headers[.date] = date.now()
         answer.headers[.contentLength] = String(answer.body.readableBytes)
@@ -47,8 +55,15 @@ final class RequestHandler: Sendable {
     private func answerTo(
         _ request: Request, _ body: inout RequestBody.AsyncIterator, _ writer: borrowing ResponseWriter
     ) async throws -> Answer {
-        guard let route = Route(path: request.uri.path) else { throw Problem.notFound }
+        guard let route = Route(path: request.uri.path) else {
+            if request.method == .options, request.head.path == "*" { return options(of: request, Route.allMethods) }
+            throw Problem.notFound
+        }
         guard route.methods.contains(request.method) else { throw Problem.methodNotAllowed(route.methods) }
+        if request.method == .options { return options(of: request, route.methods) }
+        if let type = route.answerType, let accept = request.headers[.accept], !AcceptHeader.allows(type, accept) {
+            throw Problem.notAcceptable(type)
+        }
         let isDraining = isDraining.load(ordering: .acquiring)
         var answer: Answer
         switch route {
@@ -57,7 +72,7 @@ final class RequestHandler: Sendable {
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
         case .observation(let what):
-            answer = observation.answer(to: what, isDraining: isDraining)
+            answer = try observation.answer(to: request, at: what, isDraining: isDraining)
         case .management(let route):
             answer = try await management.answer(to: request, at: route)
         }
@@ -72,12 +87,19 @@ final class RequestHandler: Sendable {
         return request.headers[.transferEncoding] != nil
     }
 
-    /// Ends the connection politely, by throwing: the caller then closes it.
+    /// What a path takes: for whoever asks, and for browsers that ask before a page may send (CORS).
+    private func options(of request: Request, _ methods: [HTTPRequest.Method]) -> Answer {
+        var answer = Answer(status: .noContent, body: ByteBuffer())
+        answer.headers[.allow] = methods.map(\.rawValue).joined(separator: ", ")
+        if let crossOrigin { crossOrigin.answerPreflight(&answer, request, methods) }
+        if mustClose(unreadBodyOf: request) { answer.closesConnection = true }
+        return answer
+    }
+
+    /// Waits until the connection's guard has closed it, in which time what the client still sends is thrown away.
     private func linger(_ channel: any Channel, _ body: inout RequestBody.AsyncIterator) async throws {
-        let deadline = channel.eventLoop.scheduleTask(in: lingerTime) { channel.close(promise: nil) }
-        defer { deadline.cancel() }
-        try await channel.close(mode: .output).get()
         while try await body.next() != nil {}
+        try await channel.closeFuture.get()
         throw ConnectionClosed()
     }
 }

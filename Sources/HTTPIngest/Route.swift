@@ -52,9 +52,23 @@ enum Route: Equatable {
     /// What the path takes.
     var methods: [HTTPRequest.Method] {
         switch self {
-        case .observation: [.get, .head]
-        case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete]
-        case .events, .management: [.post]
+        case .observation: [.get, .head, .options]
+        case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete, .options]
+        case .events, .management: [.post, .options]
+        }
+    }
+
+    /// What some path takes.
+    static let allMethods: [HTTPRequest.Method] = [.get, .head, .post, .delete, .options]
+
+    /// The type of its answers where a client may decline it with `Accept`; `nil` answers whatever the client says.
+    /// Errors are not negotiated.
+    var answerType: String? {
+        switch self {
+        case .observation(.metrics): "text/plain"
+        // A health check says yes or no by its status.
+        case .observation(.liveness), .observation(.readiness): nil
+        case .observation(.status), .management, .events: "application/json"
         }
     }
 }

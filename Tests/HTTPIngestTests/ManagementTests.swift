@@ -178,7 +178,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("/v1/dead-letters", "GET, HEAD, DELETE", ["POST", "PUT", "OPTIONS", "PATCH"]),
+        ("/v1/dead-letters", "GET, HEAD, DELETE", ["POST", "PUT", "PATCH"]),
         ("/v1/dead-letters/1", "GET, HEAD, DELETE", ["POST", "PUT"]),
         ("/v1/dead-letters/1/retry", "POST", ["GET", "HEAD", "DELETE"]),
         ("/v1/dead-letters/retry", "POST", ["GET", "HEAD", "DELETE", "PUT"]),
@@ -189,7 +189,7 @@ import Testing
             for method in methods {
                 let response = try await server.get(path, method: method)
                 #expect(response.status == 405)
-                #expect(response.headers["allow"] == allowed)
+                #expect(response.headers["allow"] == allowed + ", OPTIONS")
             }
             #expect(server.operations.orders.isEmpty)
         }

@@ -103,7 +103,7 @@ import Testing
 
     @Test func aTakenPortIsReported() async throws {
         try await withServer { server in
-            let second = HTTPIngestService(
+            let second = try HTTPIngestService(
                 configuration: HTTPIngestConfiguration(port: server.port),
                 routes: StreamRoutes(byName: [:], fallback: Server.events), intake: server.intake,
                 operations: server.operations, logger: Logger(label: "test"))
