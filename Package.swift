@@ -48,6 +48,7 @@ let package = Package(
         .systemLibrary(name: "CKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
         .target(
             name: "CSimdJSON",
@@ -61,6 +62,7 @@ let package = Package(
 
         // The rooms around it.
         .target(name: "EventJSON", dependencies: ["CSimdJSON", "IngestCore"], swiftSettings: strict),
+        .target(name: "Decompression", dependencies: ["CZlib", "CZstd"], swiftSettings: strict),
         .target(
             name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", logging],
             swiftSettings: strict),
@@ -73,7 +75,7 @@ let package = Package(
         .target(
             name: "HTTPIngest",
             dependencies: [
-                "EventJSON", "IngestCore", logging, metrics,
+                "Decompression", "EventJSON", "IngestCore", logging, metrics,
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -116,10 +118,11 @@ let package = Package(
 
         // Tests: one folder a module, then whole-process tests.
         .target(
-            name: "TestSupport", dependencies: ["CKafka", "IngestCore"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CKafka", "CZlib", "CZstd", "IngestCore"], path: "Tests/TestSupport",
             swiftSettings: strict),
         .testTarget(name: "IngestCoreTests", dependencies: ["IngestCore", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "EventJSONTests", dependencies: ["EventJSON", "IngestCore"], swiftSettings: strict),
+        .testTarget(name: "DecompressionTests", dependencies: ["Decompression", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "JournalTests", dependencies: ["CLMDB", "IngestCore", "Journal", "TestSupport", logging],
             swiftSettings: strict),
@@ -134,7 +137,7 @@ let package = Package(
         .testTarget(
             name: "HTTPIngestTests",
             dependencies: [
-                "HTTPIngest", "IngestCore", logging,
+                "HTTPIngest", "IngestCore", "TestSupport", logging,
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

@@ -1,7 +1,6 @@
 #include "CSimdJSON.h"
 
 #include <new>
-#include <string>
 
 #include "EventScanner.h"
 #include "TokenWalk.h"
@@ -10,11 +9,9 @@ struct CSJScanner {
     csj::EventScanner scanner;
 };
 
-CSJScanner *csj_create(const char *field, size_t field_length, size_t max_event_bytes, size_t max_id_bytes,
-                       size_t max_depth) {
+CSJScanner *csj_create(const CSJRules *rules) {
     try {
-        return new CSJScanner{
-            csj::EventScanner(std::string(field, field_length), max_event_bytes, max_id_bytes, max_depth)};
+        return new CSJScanner{csj::EventScanner(*rules)};
     } catch (const std::bad_alloc &) {
         return nullptr;
     }

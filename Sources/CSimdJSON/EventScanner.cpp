@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "Faults.h"
+
 namespace csj {
 
 namespace {
@@ -15,9 +17,11 @@ constexpr size_t retainedCapacity = 1 << 20;
 
 }  // namespace
 
-EventScanner::EventScanner(std::string idField, size_t maxEventBytes, size_t maxIDBytes, size_t maxDepth)
-    : field(std::move(idField)), eventLimit(maxEventBytes), idLimit(maxIDBytes),
-      unescaped(std::max(6 * maxIDBytes, 6 * field.size())), walk(maxDepth) {}
+EventScanner::EventScanner(const CSJRules &rules)
+    : field(rules.field, rules.field_length),
+      fallback(rules.fallback != nullptr ? std::string(rules.fallback, rules.fallback_length) : std::string()),
+      hasFallback(rules.fallback != nullptr), areCloudEvents(rules.are_cloud_events), eventLimit(rules.max_event_bytes), idLimit(rules.max_id_bytes),
+      unescaped(6 * std::max({rules.max_id_bytes, field.size(), fallback.size()})), walk(rules.max_depth) {}
 
 void EventScanner::begin(const uint8_t *newBody, size_t newLength, CSJFormat format) {
     body = newBody;
@@ -148,7 +152,7 @@ bool EventScanner::openWindow(CSJEvent &event) {
     position = windowEnd;
     event.offset = start;
     event.length = end - start;
-    tellProblem(verdict, start, event);
+    tellProblem(verdict, faultOffset(verdict, body, start, end), event);
     return true;
 }
 
@@ -283,7 +287,7 @@ void EventScanner::scanAlone(size_t start, size_t end, size_t sizeLimit, CSJEven
     event.length = end - start;
     CSJVerdict verdict = end == start ? CSJ_EMPTY : end - start > sizeLimit ? CSJ_TOO_LARGE : index(start, end);
     if (verdict != CSJ_VALID) {
-        tellProblem(verdict, start, event);
+        tellProblem(verdict, faultOffset(verdict, body, start, end), event);
     } else if (!walkEvent(event) || !(walk.atEnd() || walk.fail(CSJ_TRAILING, walk.offset()))) {
         event.length = end - start;
         tellFailure(event);
@@ -300,92 +304,11 @@ bool EventScanner::walkEvent(CSJEvent &event) {
         return true;
     }
     walk.advance();
-    if (!walkMembers(event)) return false;
+    if (!(hasFallback || areCloudEvents ? walkMembersForMore(event) : walkMembers(event))) return false;
     event.length = windowStart + walk.offset() + 1 - event.offset;
     walk.advance();
     if (event.length > eventLimit) tellProblem(CSJ_TOO_LARGE, event.offset, event);
     return true;
-}
-
-// The string that starts at `quote`, the token before the current one, is the name of the id field.
-inline bool EventScanner::isIDField(size_t quote, bool isEscaped) {
-    if (__builtin_expect(isEscaped, 0)) return isEscapedIDField(quote);
-    const uint8_t *key = body + windowStart + quote + 1;
-    size_t size = field.size();
-    return walk.offset() - quote - 1 > size && key[size] == '"' && memcmp(key, field.data(), size) == 0;
-}
-
-// Walks the members of an object up to its closing brace.
-bool EventScanner::walkMembers(CSJEvent &event) {
-    if (walk.peek() == '}') return true;
-    bool isFound = false;
-    for (;;) {
-        if (walk.peek() != '"') return walk.unexpected();
-        size_t quote = walk.offset();
-        size_t escaped = walk.escapedStrings;
-        if (!walk.string()) return false;
-        bool isID = isIDField(quote, walk.escapedStrings != escaped);
-        if (walk.peek() != ':') return walk.unexpected();
-        walk.advance();
-        if (isID) {
-            if (isFound) tellProblem(CSJ_ID_TWICE, windowStart + quote, event);
-            if (!walkID(event)) return false;
-            if (isFound) event.id_kind = CSJ_ID_ABSENT;  // which of them is it?
-            isFound = true;
-        } else {
-            uint8_t first = walk.peek();
-            if (!(first == '{' || first == '[' ? walk.value(1) : walk.scalar(first))) return false;
-        }
-        if (walk.peek() == '}') return true;
-        if (walk.peek() != ',') return walk.unexpected();
-        walk.advance();
-    }
-}
-
-bool EventScanner::isEscapedIDField(size_t quote) {
-    size_t start, size;
-    walk.content(quote, start, size);
-    if (size > 6 * field.size()) return false;
-    size = csj_unescape(body + windowStart + start, size, unescaped.data());
-    return size == field.size() && memcmp(unescaped.data(), field.data(), size) == 0;
-}
-
-bool EventScanner::walkID(CSJEvent &event) {
-    size_t at = walk.offset();
-    uint8_t first = walk.peek();
-    if (first == '"') {
-        size_t escaped = walk.escapedStrings;
-        if (!walk.string()) return false;
-        size_t start, size;
-        walk.content(at, start, size);
-        judgeID(start, size, walk.escapedStrings != escaped, event);
-        return true;
-    }
-    if (first == '-' || isDigit(first)) {
-        bool isInteger;
-        size_t end = numberEnd(body + windowStart, at, walk.end(), isInteger);
-        if (!walk.scalar(first)) return false;
-        if (isInteger) {
-            judgeID(at, end - at, false, event);
-        } else {
-            tellProblem(CSJ_ID_TYPE, windowStart + at, event);
-        }
-        return true;
-    }
-    if (!walk.value(1)) return false;
-    if (first != 'n') tellProblem(CSJ_ID_TYPE, windowStart + at, event);
-    return true;
-}
-
-void EventScanner::judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event) {
-    size_t offset = windowStart + start;
-    if (size == 0) return tellProblem(CSJ_ID_EMPTY, offset, event);
-    size_t idSize = size;
-    if (isEscaped && size <= unescaped.size()) idSize = csj_unescape(body + offset, size, unescaped.data());
-    if (idSize > idLimit) return tellProblem(CSJ_ID_TOO_LONG, offset, event);
-    event.id_kind = isEscaped ? CSJ_ID_ESCAPED : CSJ_ID_SLICE;
-    event.id_offset = uint32_t(offset - event.offset);
-    event.id_length = uint32_t(size);
 }
 
 void EventScanner::tellRest(size_t start, CSJEvent &event) const {

@@ -16,13 +16,14 @@ namespace csj {
 
 class EventScanner {
 public:
-    EventScanner(std::string idField, size_t maxEventBytes, size_t maxIDBytes, size_t maxDepth);
+    explicit EventScanner(const CSJRules &rules);
 
     void begin(const uint8_t *newBody, size_t newLength, CSJFormat format);
     size_t next(CSJEvent *events, size_t capacity);
 
 private:
     enum class Mode { done, object, lines, array, slices, arrayTail, arrayRest };
+    enum class Member { other, id, fallback, attribute };
     enum class Shape { whole, unfinished, broken };
 
     Mode detect();
@@ -43,10 +44,22 @@ private:
     void scanAlone(size_t start, size_t end, size_t sizeLimit, CSJEvent &event);
     // Walks one value. Returns false if the walk failed; what JSON allows and we don't is the event's verdict.
     bool walkEvent(CSJEvent &event);
+    template <typename KindOf, typename WalkValue> bool eachMember(KindOf kindOf, WalkValue walkValue);
     bool walkMembers(CSJEvent &event);
+    // The same with a fallback field, whose id is told if the other field is absent or null, and with the required
+    // attributes of CloudEvents.
+    bool walkMembersForMore(CSJEvent &event);
+    // Walks the value of an id field, of which `count` were found before.
+    bool walkIDs(size_t quote, size_t count, CSJEvent &event);
     bool walkID(CSJEvent &event);
-    bool isIDField(size_t quote, bool isEscaped);
-    bool isEscapedIDField(size_t quote);
+    bool walkOther();
+    // The attribute of CloudEvents that a member's name stands for, or 0.
+    uint8_t attributeOf(size_t quote, bool isEscaped);
+    // Looks at the attribute's value at the current token. Returns `attribute`, or 0 if it is null.
+    uint8_t judgeAttribute(uint8_t attribute, CSJEvent &event) const;
+    void tellAttributes(CSJVerdict verdict, uint8_t attributes, size_t offset, CSJEvent &event) const;
+    bool isName(const std::string &name, size_t quote, bool isEscaped);
+    bool isEscapedName(const std::string &name, size_t quote);
     void judgeID(size_t start, size_t size, bool isEscaped, CSJEvent &event);
     // Makes `event` all bytes from `start` to the body's end, which hold who knows how many events.
     void tellRest(size_t start, CSJEvent &event) const;
@@ -64,6 +77,9 @@ private:
     bool beginsLongObject(size_t start, size_t end);
 
     const std::string field;
+    const std::string fallback;
+    const bool hasFallback;
+    const bool areCloudEvents;
     const size_t eventLimit;
     const size_t idLimit;
     std::vector<uint8_t> unescaped;

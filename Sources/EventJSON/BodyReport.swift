@@ -9,12 +9,15 @@ public enum BodyFormat: Sendable {
     case ndjson
     /// Whichever of the two it is.
     case detect
+    /// Exactly one JSON object.
+    case object
 
     var code: CSJFormat {
         switch self {
         case .json: CSJ_FORMAT_JSON
         case .ndjson: CSJ_FORMAT_LINES
         case .detect: CSJ_FORMAT_DETECT
+        case .object: CSJ_FORMAT_OBJECT
         }
     }
 }
@@ -47,4 +50,6 @@ public struct BodyReport: Sendable {
     public internal(set) var rejected = 0
     /// The first of them, as many as the caller wants.
     public internal(set) var problems: [Problem] = []
+    /// Whether there are more events than the caller wanted: then those behind were not looked at.
+    public internal(set) var isCutShort = false
 }

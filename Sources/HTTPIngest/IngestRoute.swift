@@ -14,6 +14,9 @@ final class IngestRoute: Sendable {
     private let operations: any ServiceOperations
     private let collector: BodyCollector
     private let scanners: ScannerPool
+    private let cloudEventScanners: ScannerPool
+    private let maxEvents: Int
+    private let recognizesRepeats: Bool
     private let metrics: IngestMetrics
 
     init(
@@ -24,9 +27,15 @@ final class IngestRoute: Sendable {
         self.routes = routes
         self.intake = intake
         self.operations = operations
-        collector = BodyCollector(
-            limit: configuration.maxBodyBytes, budget: ByteBudget(limit: configuration.maxBufferedBytes))
-        scanners = ScannerPool(eventIDField: configuration.eventIDField)
+        collector = BodyCollector(configuration)
+        let (field, maxEventBytes) = (configuration.eventIDField, configuration.maxEventBytes)
+        scanners = ScannerPool { EventScanner(eventIDField: field, maxEventBytes: maxEventBytes) }
+        cloudEventScanners = ScannerPool {
+            EventScanner(
+                eventIDField: field, fallbackIDField: "id", areCloudEvents: true, maxEventBytes: maxEventBytes)
+        }
+        maxEvents = configuration.maxRequestEvents
+        recognizesRepeats = configuration.idempotencyWindow > .zero
         self.metrics = metrics
     }
 
@@ -35,6 +44,7 @@ final class IngestRoute: Sendable {
         let stream: Stream
         let content: ContentDescription
         let query: IngestQuery
+        let idempotencyKey: IdempotencyKey?
         let expectsContinue: Bool
     }
 
@@ -48,80 +58,124 @@ final class IngestRoute: Sendable {
         let content = try ContentDescription(request.headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: stream, content: content, query: query,
+            stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(request.headers),
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
+    }
+
+    /// `nil` without one, or while keys are not looked at.
+    /// - Throws: `Problem` 400.
+    func idempotencyKey(_ headers: HTTPFields) throws(Problem) -> IdempotencyKey? {
+        recognizesRepeats ? try IdempotencyKey(headers) : nil
     }
 
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
-        let keepsBadEvents = admission.query.keepsBadEvents
-        let contents = try await receive(&body, admission.content) { body in
-            try check(body, admission.content.format, for: admission.stream, keepsBadEvents: keepsBadEvents)
+        let contents = try await receive(&body, admission.content) { try check($0, for: admission) }
+        if contents.isEmpty {
+            // A batch of no CloudEvents: there is nothing to keep.
+            let nothing = Acceptance(
+                count: 0, stream: admission.stream, sequences: 0..<0,
+                badEvents: admission.query.keepsBadEvents ? BadEvents() : nil)
+            return try await answer(nothing, for: admission)
         }
-        let receipt = try await store(contents, in: admission.stream)
+        let receipt = try await store(contents, for: admission)
         let acceptance = Acceptance(
-            count: contents.report.accepted, stream: admission.stream, sequences: receipt.sequences,
-            badEvents: keepsBadEvents ? BadEvents(contents) : nil)
-        guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
-        return try await insertion(of: acceptance, within: timeout)
+            count: receipt.sequences.count, stream: admission.stream, sequences: receipt.sequences,
+            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        guard !receipt.isRepeat else { return try await replay(acceptance, for: admission) }
+        return try await answer(acceptance, for: admission)
     }
 
-    /// Receives a body in one piece, within the bounds of all requests.
+    /// Receives a body in one piece, decompressed and within the bounds of all requests.
     /// - Returns: what `use` returns.
     func receive<Result>(
         _ body: inout RequestBody.AsyncIterator, _ content: ContentDescription, _ use: (ByteBuffer) throws -> Result
     ) async throws -> Result {
         if let length = content.length, length > collector.limit { throw Problem.tooLarge(limit: collector.limit) }
-        return try await collector.collect(&body, length: content.length, use)
+        return try await collector.collect(&body, content, use)
     }
 
     /// Finds the events of a body.
     /// - Throws: `Problem` if nothing of it can be accepted.
-    func check(
-        _ body: ByteBuffer, _ format: BodyFormat, for stream: Stream, keepsBadEvents: Bool = false
-    ) throws(Problem) -> BodyContents {
-        let contents = scan(body, format, for: stream, keepsBadEvents: keepsBadEvents)
-        if let refusal = contents.refusal(keepsBadEvents: keepsBadEvents) {
-            metrics[stream].rejected.increment(by: contents.report.accepted + contents.report.rejected)
+    func check(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
+        var contents = try scan(body, for: admission)
+        if let refusal = refusal(of: contents, for: admission) {
+            metrics[admission.stream].rejected.increment(by: contents.report.accepted + contents.report.rejected)
             throw refusal
         }
+        contents.request = admission.idempotencyKey?.request(
+            stream: admission.stream.id, mode: admission.content.mode,
+            keepsBadEvents: admission.query.keepsBadEvents, body: body)
         return contents
     }
 
-    /// Puts events on stable storage.
-    func store(_ contents: BodyContents, in stream: Stream) async throws(Problem) -> Receipt {
-        let counters = metrics[stream]
+    /// Puts events on stable storage, unless they are there since an earlier request with the same key.
+    func store(_ contents: BodyContents, for admission: Admission) async throws(Problem) -> Receipt {
+        let counters = metrics[admission.stream]
         let receipt: Receipt
         do throws(IntakeError) {
             receipt = try await intake.append(
-                stream: stream.id, origin: .http, receivedAt: WallClock.milliseconds, events: contents.events,
-                deadLetters: contents.deadLetters)
+                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
+                events: contents.events, deadLetters: contents.deadLetters, request: contents.request)
         } catch {
             counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
             if error.isFull { metrics.backpressure.record(true) }
             throw Problem(error)
         }
+        guard !receipt.isRepeat else { return receipt }
         counters.accepted.increment(by: contents.report.accepted)
         counters.deadLettered.increment(by: contents.deadLetters.count)
         metrics.backpressure.record(false)
         return receipt
     }
 
-    private func scan(
-        _ body: ByteBuffer, _ format: BodyFormat, for stream: Stream, keepsBadEvents: Bool
-    ) -> BodyContents {
+    private func answer(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
+        guard let timeout = admission.query.insertionTimeout else { return acceptance.answer }
+        return try await insertion(of: acceptance, within: timeout)
+    }
+
+    /// The answer to a request that was accepted before: nothing is counted again.
+    private func replay(_ acceptance: Acceptance, for admission: Admission) async throws -> Answer {
+        do {
+            var answer = try await answer(acceptance, for: admission)
+            answer.headers[IdempotencyKey.replayed.name] = IdempotencyKey.replayed.value
+            return answer
+        } catch var problem as Problem {
+            problem.header = IdempotencyKey.replayed
+            throw problem
+        }
+    }
+
+    private func refusal(of contents: BodyContents, for admission: Admission) -> Problem? {
+        if contents.report.isCutShort { return .tooManyEvents(limit: maxEvents) }
+        if contents.isEmpty, admission.content.mode == .cloudEventBatch { return nil }
+        let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents)
+        return admission.content.coding == nil ? refusal : refusal?.inDecompressedBody()
+    }
+
+    private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
+        let keepsBadEvents = admission.query.keepsBadEvents
+        let mode = admission.content.mode
+        if mode == .cloudEventBatch {
+            let first = body.readableBytesView.first { $0 != 0x20 && $0 != 0x0a && $0 != 0x0d && $0 != 0x09 }
+            guard let first else { throw .empty }
+            guard first == UInt8(ascii: "[") else { throw .notABatch }
+        }
+        let reportedProblems = keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems
         return body.withUnsafeReadableBytes { bytes in
-            let report = scanners.withScanner { scanner in
-                scanner.appendEvents(
-                    of: bytes, format: format, to: events,
-                    reportedProblems: keepsBadEvents ? Limits.requestDeadLetters : Limits.reportedProblems)
+            let report = (mode.holdsCloudEvents ? cloudEventScanners : scanners).withScanner { scanner in
+                mode.withDefaultID { defaultID in
+                    scanner.appendEvents(
+                        of: bytes, format: mode.format, to: events, reportedProblems: reportedProblems,
+                        defaultID: defaultID, maxEvents: maxEvents)
+                }
             }
-            guard keepsBadEvents, report.rejected <= Limits.requestDeadLetters else {
+            guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
-            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: stream.table) }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
             return BodyContents(events: events, deadLetters: letters, report: report)
         }
     }

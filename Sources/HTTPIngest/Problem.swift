@@ -94,6 +94,7 @@ struct Problem: Error {
         case .full: self = .unavailable("journal_full", error.description, retryAfter: 5)
         case .overloaded: self = .unavailable("overloaded", error.description, retryAfter: 1)
         case .shuttingDown: self = .draining
+        case .keyReused: self.init(.unprocessableContent, "key_reused", error.description)
         case .storage: self = .unavailable("storage", error.description, retryAfter: 5)
         }
         isBodyRead = true

@@ -6,14 +6,15 @@ internal import Synchronization
 /// `@unchecked`: a scanner is not `Sendable`, but it is either in the pool, under the lock, or with the one thread
 /// that took it out.
 final class ScannerPool: @unchecked Sendable {
-    private let eventIDField: String
+    private let make: @Sendable () -> EventScanner
     private let lock = Mutex(())
     private var idle: [EventScanner] = []
 
-    init(eventIDField: String) { self.eventIDField = eventIDField }
+    /// - Parameter make: makes a scanner; all it makes are alike.
+    init(_ make: @escaping @Sendable () -> EventScanner) { self.make = make }
 
     func withScanner<Result>(_ body: (EventScanner) -> Result) -> Result {
-        let scanner = lock.withLock { _ in idle.popLast() } ?? EventScanner(eventIDField: eventIDField)
+        let scanner = lock.withLock { _ in idle.popLast() } ?? make()
         defer { lock.withLock { _ in idle.append(scanner) } }
         return body(scanner)
     }

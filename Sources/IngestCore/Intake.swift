@@ -10,6 +10,8 @@ public struct Submission: Sendable {
     public let events: EventBuffer
     /// Events of the same run that can never be inserted; stored in the same transaction.
     public let deadLetters: [DeadLetter]
+    /// By which a repetition is recognized; `nil` if it need not be.
+    public let request: RequestKey?
     /// Called exactly once on the journal's writer thread, after the events are on stable storage or were refused.
     /// Must not block.
     public let completion: @Sendable (Result<Receipt, IntakeError>) -> Void
@@ -17,13 +19,14 @@ public struct Submission: Sendable {
     /// Collects the parts; the buffer's ownership passes with `EventIntake.submit`.
     public init(
         stream: StreamID, origin: EventOrigin, receivedAt: Int64, events: EventBuffer, deadLetters: [DeadLetter] = [],
-        completion: @escaping @Sendable (Result<Receipt, IntakeError>) -> Void
+        request: RequestKey? = nil, completion: @escaping @Sendable (Result<Receipt, IntakeError>) -> Void
     ) {
         self.stream = stream
         self.origin = origin
         self.receivedAt = receivedAt
         self.events = events
         self.deadLetters = deadLetters
+        self.request = request
         self.completion = completion
     }
 }
@@ -34,11 +37,14 @@ public struct Receipt: Sendable, Equatable {
     public let sequences: Range<UInt64>
     /// The numbers given to the dead letters, in their order.
     public let deadLetters: Range<UInt64>
+    /// The same request was accepted before: these are the numbers that it got then, and nothing was added now.
+    public let isRepeat: Bool
 
     /// Collects the parts.
-    public init(sequences: Range<UInt64>, deadLetters: Range<UInt64> = 0..<0) {
+    public init(sequences: Range<UInt64>, deadLetters: Range<UInt64> = 0..<0, isRepeat: Bool = false) {
         self.sequences = sequences
         self.deadLetters = deadLetters
+        self.isRepeat = isRepeat
     }
 }
 
@@ -50,6 +56,8 @@ public enum IntakeError: Error, Sendable, Equatable, CustomStringConvertible {
     case overloaded
     /// The service is stopping.
     case shuttingDown
+    /// The request's key belongs to a request that said something else. Does not pass by itself.
+    case keyReused
     /// The disk answered with an error.
     case storage(String)
 
@@ -64,6 +72,7 @@ public enum IntakeError: Error, Sendable, Equatable, CustomStringConvertible {
         case .full(let reason): "the journal has no room: \(reason)"
         case .overloaded: "more events are waiting for the disk than may wait; send again"
         case .shuttingDown: "the service is shutting down"
+        case .keyReused: "its idempotency key was used for another request: give each request a key of its own"
         case .storage(let reason): "the journal could not write: \(reason)"
         }
     }
@@ -78,12 +87,14 @@ public protocol EventIntake: Sendable {
 extension EventIntake {
     /// Submits and waits until the events are on stable storage.
     public func append(
-        stream: StreamID, origin: EventOrigin, receivedAt: Int64, events: EventBuffer, deadLetters: [DeadLetter] = []
+        stream: StreamID, origin: EventOrigin, receivedAt: Int64, events: EventBuffer, deadLetters: [DeadLetter] = [],
+        request: RequestKey? = nil
     ) async throws(IntakeError) -> Receipt {
         let result = await withCheckedContinuation { continuation in
             submit(
                 Submission(
-                    stream: stream, origin: origin, receivedAt: receivedAt, events: events, deadLetters: deadLetters
+                    stream: stream, origin: origin, receivedAt: receivedAt, events: events, deadLetters: deadLetters,
+                    request: request
                 ) { continuation.resume(returning: $0) })
         }
         return try result.get()

@@ -23,6 +23,10 @@ public struct JournalConfiguration: Sendable {
     /// Size of the file from which on it is compacted when the journal opens, if it holds less than 1/8 of its size, and
     /// less than 1/4 of this; 0 never does.
     public var compactAboveBytes = 256 << 20
+    /// How long a request is recognized by its key when it comes again, milliseconds; 0 ignores keys.
+    public var requestKeyWindowMilliseconds: Int64 = 3_600_000
+    /// Keys of requests that are kept at most; the oldest go first.
+    public var maxRequestKeys = 1_000_000
     /// Destination tables, one stream each. Streams of tables that are no longer named here are kept and drained.
     public var tables: [String]
 

@@ -10,6 +10,8 @@ final class RecordingIntake: EventIntake {
     enum Mode {
         case accept
         case refuse(IntakeError)
+        /// As to a request that was accepted before, with these numbers.
+        case `repeat`(Receipt)
         /// Nothing is answered before `release()`.
         case hold
     }
@@ -19,6 +21,7 @@ final class RecordingIntake: EventIntake {
         let payloads: [String]
         let ids: [String?]
         let deadLetters: [DeadLetter]
+        let request: RequestKey?
         let receivedAt: Int64
     }
 
@@ -52,6 +55,7 @@ final class RecordingIntake: EventIntake {
             var answer: (@Sendable () -> Void)?
             switch state.mode {
             case .accept: answer = { submission.completion(.success(receipt)) }
+            case .repeat(let receipt): answer = { submission.completion(.success(receipt)) }
             case .refuse(let error): answer = { submission.completion(.failure(error)) }
             case .hold: state.held.append { submission.completion(.success(receipt)) }
             }
@@ -107,7 +111,7 @@ extension RecordingIntake.Record {
         } catch { payloads.append("\(error)") }
         self.init(
             stream: submission.stream, payloads: payloads, ids: ids, deadLetters: submission.deadLetters,
-            receivedAt: submission.receivedAt)
+            request: submission.request, receivedAt: submission.receivedAt)
     }
 }
 

@@ -7,6 +7,7 @@
 #ifndef CSIMDJSON_H
 #define CSIMDJSON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,8 +37,19 @@ typedef enum CSJVerdict : uint8_t {
     CSJ_ID_EMPTY,
     CSJ_ID_TOO_LONG,
     CSJ_ID_TWICE,           // the id field occurs more than once
+    CSJ_ATTRIBUTE_MISSING,  // required attributes of a CloudEvent are absent or null
+    CSJ_ATTRIBUTE_VALUE,    // one of them is not a string, or empty
+    CSJ_SPEC_VERSION,       // the CloudEvent's "specversion" is not "1.0"
     CSJ_NO_MEMORY
 } CSJVerdict;
+
+// The attributes that every CloudEvent has (CloudEvents 1.0.2, section "REQUIRED Attributes").
+enum {
+    CSJ_CE_ID = 1,
+    CSJ_CE_SOURCE = 2,
+    CSJ_CE_SPEC_VERSION = 4,
+    CSJ_CE_TYPE = 8
+};
 
 // Where the event id is.
 typedef enum CSJIDKind : uint8_t {
@@ -51,11 +63,13 @@ typedef enum CSJIDKind : uint8_t {
 typedef struct CSJEvent {
     size_t offset;          // of the event in the body
     size_t length;          // without surrounding white space; 0 for what is missing (an element, the end)
-    size_t problem_offset;  // of the problem in the body; the event's offset where simdjson does not tell
+    size_t problem_offset;  // of the problem in the body
     uint32_t id_offset;     // within the event
     uint32_t id_length;
     CSJIDKind id_kind;      // of a bad event: what was found before the problem was
     CSJVerdict verdict;
+    bool is_fallback;       // the id, or what is wrong with it, is the fallback field's
+    uint8_t attributes;     // the ones that the verdict is about, CSJ_CE_...
 } CSJEvent;
 
 // How a body holds its events.
@@ -66,9 +80,20 @@ typedef enum CSJFormat : uint8_t {
     CSJ_FORMAT_OBJECT     // one object
 } CSJFormat;
 
-// Makes a scanner; NULL without memory. `field` is copied.
-CSJScanner *csj_create(const char *field, size_t field_length, size_t max_event_bytes, size_t max_id_bytes,
-                       size_t max_depth);
+// What a scanner looks for and allows. The names are copied; `fallback` is NULL if there is none.
+typedef struct CSJRules {
+    const char *field;  // whose value is the event's id
+    size_t field_length;
+    const char *fallback;  // the same where `field` is absent or null
+    size_t fallback_length;
+    bool are_cloud_events;  // an event must have a CloudEvent's required attributes
+    size_t max_event_bytes;
+    size_t max_id_bytes;
+    size_t max_depth;
+} CSJRules;
+
+// Makes a scanner; NULL without memory.
+CSJScanner *csj_create(const CSJRules *rules);
 void csj_destroy(CSJScanner *scanner);
 
 // Starts a body. It must stay in place and unchanged until the last csj_next; nothing behind it is read.
