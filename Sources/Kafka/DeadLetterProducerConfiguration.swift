@@ -85,7 +85,6 @@ extension DeadLetterProducerConfiguration {
         try security.validate(with: properties)
         // librdkafka checks combinations and reads key files only when it makes a client.
         let handle = try makeProperties(connects: false)
-        try handle.set("log_level", "0")
         _ = try ProducerHandle(properties: handle, topic: topic, callbacks: nil)
     }
 

@@ -174,6 +174,8 @@ struct ClientHandle: ~Copyable {
         let context = callbacks.map { Unmanaged.passRetained($0) }
         callbacks?.redaction = properties.words.redaction
         callbacks?.register(in: properties)
+        // librdkafka's own way is to write to standard error.
+        if callbacks == nil { rd_kafka_conf_set_log_cb(properties.pointer) { _, _, _, _ in } }
         do {
             pointer = try properties.makeClient(type)
         } catch {

@@ -141,7 +141,6 @@ extension KafkaSourceConfiguration {
         try security.validate(with: properties)
         // librdkafka checks combinations and reads key files only when it makes a client.
         let handle = try makeProperties(connects: false)
-        try handle.set("log_level", "0")
         _ = try ConsumerHandle(properties: handle, callbacks: nil)
     }
 

@@ -85,7 +85,6 @@ extension TopicAdministrationConfiguration {
         try KafkaConfigurationError.check("timeoutMilliseconds", timeoutMilliseconds, 0...3_600_000)
         try security.validate(with: properties)
         let handle = try makeProperties(connects: false)
-        try handle.set("log_level", "0")
         _ = try ClientHandle(RD_KAFKA_PRODUCER, properties: handle, callbacks: nil)
     }
 

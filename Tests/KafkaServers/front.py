@@ -11,15 +11,14 @@ Formats: Kafka protocol guide (ApiVersions 0-3, SaslHandshake 1, SaslAuthenticat
 """
 
 import argparse
+import asyncio
 import base64
 import hashlib
 import hmac
 import os
-import socket
 import ssl
 import struct
 import sys
-import threading
 
 API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 18, 17, 36
 UNSUPPORTED_MECHANISM, AUTHENTICATION_FAILED = 33, 58
@@ -30,25 +29,16 @@ class Refused(Exception):
     """The client may not go on."""
 
 
-def read_exactly(stream: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        piece = stream.recv(count - len(data))
-        if not piece:
-            raise ConnectionError("closed")
-        data += piece
-    return bytes(data)
-
-
-def read_frame(stream: socket.socket) -> bytes:
-    (size,) = struct.unpack(">i", read_exactly(stream, 4))
+async def read_frame(stream: asyncio.StreamReader) -> bytes:
+    (size,) = struct.unpack(">i", await stream.readexactly(4))
     if not 0 <= size <= MAXIMUM_FRAME:
         raise ConnectionError(f"a frame of {size} bytes")
-    return read_exactly(stream, size)
+    return await stream.readexactly(size)
 
 
-def write_frame(stream: socket.socket, frame: bytes) -> None:
-    stream.sendall(struct.pack(">i", len(frame)) + frame)
+async def write_frame(stream: asyncio.StreamWriter, frame: bytes) -> None:
+    stream.write(struct.pack(">i", len(frame)) + frame)
+    await stream.drain()
 
 
 def string(text: str | None) -> bytes:
@@ -56,11 +46,12 @@ def string(text: str | None) -> bytes:
     return struct.pack(">h", -1) if data is None else struct.pack(">h", len(data)) + data
 
 
-def upstream_versions(port: int) -> list[tuple[int, int, int]]:
+async def upstream_versions(port: int) -> list[tuple[int, int, int]]:
     """What the broker can do: keys with their lowest and highest versions."""
-    with socket.create_connection(("127.0.0.1", port)) as broker:
-        write_frame(broker, struct.pack(">hhi", API_VERSIONS, 0, 1) + string("front"))
-        answer = read_frame(broker)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await write_frame(writer, struct.pack(">hhi", API_VERSIONS, 0, 1) + string("front"))
+    answer = await read_frame(reader)
+    writer.close()
     (count,) = struct.unpack_from(">i", answer, 6)
     return [struct.unpack_from(">hhh", answer, 10 + 6 * index) for index in range(count)]
 
@@ -86,7 +77,8 @@ class Scram:
             self.first = (bare, reply)
             return reply.encode()
         without_proof, proof = text.rsplit(",p=", 1)
-        if dict(part.split("=", 1) for part in without_proof.split(","))["r"] != self.nonce:
+        # Not equal: librdkafka before 2.10 sends its own nonce twice, and Kafka from 3.8.1 on bears with it.
+        if not dict(part.split("=", 1) for part in without_proof.split(","))["r"].endswith(self.nonce):
             raise Refused("wrong nonce")
         salted = hashlib.pbkdf2_hmac(self.algorithm, self.password.encode(), self.salt, 4096)
         signed = ",".join([*self.first, without_proof]).encode()
@@ -120,7 +112,8 @@ class Front:
     def __init__(self, options: argparse.Namespace) -> None:
         self.upstream: int = options.upstream
         self.sasl: list[str] | None = options.sasl
-        self.versions = upstream_versions(self.upstream)
+        self.versions: list[tuple[int, int, int]] = []
+        self.port = 0
         self.context: ssl.SSLContext | None = None
         if options.certificate:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -128,46 +121,44 @@ class Front:
             if options.client_ca:
                 self.context.load_verify_locations(options.client_ca)
                 self.context.verify_mode = ssl.CERT_REQUIRED
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
 
-    def run(self) -> None:
+    async def run(self) -> None:
+        self.versions = await upstream_versions(self.upstream)
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.context)
+        self.port = server.sockets[0].getsockname()[1]
         print(self.port, flush=True)
-        while True:
-            client, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+        await asyncio.to_thread(sys.stdin.buffer.read)
 
-    def serve(self, client: socket.socket) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self.context:
-                client = self.context.wrap_socket(client, server_side=True)
-                if certificate := client.getpeercert():
-                    names = dict(pair for part in certificate["subject"] for pair in part)
-                    print(f"client {names['commonName']}", flush=True)
+            if certificate := writer.get_extra_info("peercert"):
+                names = dict(pair for part in certificate["subject"] for pair in part)
+                print(f"client {names['commonName']}", flush=True)
             if self.sasl:
-                self.authenticate(client)
-            self.forward(client)
-        except (OSError, Refused, struct.error, ValueError, KeyError) as error:
-            print(f"connection ended: {error}", file=sys.stderr)
+                await self.authenticate(reader, writer)
+            await self.forward(reader, writer)
+        except (OSError, EOFError, Refused, struct.error, ValueError, KeyError):
+            # The client went away, or learns by its closed connection that it is not welcome.
+            pass
         finally:
-            client.close()
+            writer.close()
 
-    def authenticate(self, client: socket.socket) -> None:
+    async def authenticate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self.sasl
         mechanism, user, password = self.sasl
-        exchange = None
+        exchange: Scram | Plain | None = None
         while exchange is None or not exchange.is_done:
-            frame = read_frame(client)
+            frame = await read_frame(reader)
             key, version, correlation = struct.unpack_from(">hhi", frame)
             (length,) = struct.unpack_from(">h", frame, 8)
             body = frame[10 + max(0, length) :]
             head = struct.pack(">i", correlation)
             if key == API_VERSIONS:
-                write_frame(client, head + self.capabilities(version))
+                await write_frame(writer, head + self.capabilities(version))
             elif key == SASL_HANDSHAKE:
                 asked = body[2 : 2 + struct.unpack_from(">h", body)[0]].decode()
                 error = 0 if asked == mechanism else UNSUPPORTED_MECHANISM
-                write_frame(client, head + struct.pack(">hi", error, 1) + string(mechanism))
+                await write_frame(writer, head + struct.pack(">hi", error, 1) + string(mechanism))
                 exchange = Plain(user, password) if mechanism == "PLAIN" else self.scram(mechanism, user, password)
             elif key == SASL_AUTHENTICATE and exchange:
                 lifetime = struct.pack(">q", 0) if version >= 1 else b""
@@ -176,10 +167,10 @@ class Front:
                 except Refused as refusal:
                     text = f"Authentication failed during authentication: {refusal}"
                     failure = struct.pack(">h", AUTHENTICATION_FAILED) + string(text) + struct.pack(">i", 0)
-                    write_frame(client, head + failure + lifetime)
+                    await write_frame(writer, head + failure + lifetime)
                     raise
                 success = struct.pack(">h", 0) + string(None) + struct.pack(">i", len(answer)) + answer
-                write_frame(client, head + success + lifetime)
+                await write_frame(writer, head + success + lifetime)
             else:
                 raise Refused(f"request {key} before the client has logged in")
         print(f"user {user}", flush=True)
@@ -196,26 +187,27 @@ class Front:
         keys = b"".join(struct.pack(">hhh", *entry) for entry in entries)
         return struct.pack(">hi", 0, len(entries)) + keys + (struct.pack(">i", 0) if version >= 1 else b"")
 
-    def forward(self, client: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self.upstream)) as broker:
-            answers = threading.Thread(target=self.forward_answers, args=(broker, client), daemon=True)
-            answers.start()
-            try:
-                while True:
-                    write_frame(broker, read_frame(client))
-            finally:
-                broker.shutdown(socket.SHUT_RDWR)
-                answers.join()
-
-    def forward_answers(self, broker: socket.socket, client: socket.socket) -> None:
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         own = b"127.0.0.1" + struct.pack(">i", self.port)
         brokers = b"127.0.0.1" + struct.pack(">i", self.upstream)
-        try:
+
+        async def requests() -> None:
             while True:
-                write_frame(client, read_frame(broker).replace(brokers, own))
-        except OSError:
-            # Ends the other direction, too.
-            client.close()
+                await write_frame(broker_writer, await read_frame(reader))
+
+        async def answers() -> None:
+            while True:
+                await write_frame(writer, (await read_frame(broker_reader)).replace(brokers, own))
+
+        tasks = [asyncio.create_task(requests()), asyncio.create_task(answers())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            broker_writer.close()
 
 
 def main() -> None:
@@ -226,8 +218,10 @@ def main() -> None:
     parser.add_argument("--client-ca")
     parser.add_argument("--sasl", nargs=3)
     front = Front(parser.parse_args())
-    threading.Thread(target=front.run, daemon=True).start()
-    sys.stdin.buffer.read()
+    try:
+        asyncio.run(front.run())
+    except OSError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

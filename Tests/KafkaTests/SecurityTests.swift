@@ -205,8 +205,8 @@ import Testing
                     let producer = try DeadLetterProducer(configuration: letters, logger: rig.lines.logger)
                     producer.start()
                     try await rig.withSource { _ in
-                        try await wait(for: "events over \(way.name)") { rig.intake.eventCount == 3 }
-                        try await wait(for: "the producer over \(way.name)") { producer.health.isHealthy }
+                        try await wait(for: "events over \(way.name)", seconds: 15) { rig.intake.eventCount == 3 }
+                        try await wait(for: "the producer over \(way.name)", seconds: 15) { producer.health.isHealthy }
                     }
                     await producer.close(within: .seconds(5))
                     if let line = way.line { #expect(front.lines.contains(line), "\(way.name)") }
@@ -248,7 +248,7 @@ import Testing
             rig.configuration.security = way.security
             rig.configuration.properties.append(("debug", "security,broker"))
             try await rig.withSource { source in
-                try await wait(for: way.name) { source.health.detail.contains(way.name) }
+                try await wait(for: way.name, seconds: 15) { source.health.detail.contains(way.name) }
                 #expect(!source.health.isHealthy)
                 #expect(!source.health.detail.contains("not the password"))
             }

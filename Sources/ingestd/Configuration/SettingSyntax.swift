@@ -1,3 +1,5 @@
+import IngestCore
+
 /// Durations and sizes as text.
 enum Units {
     private static let sizes = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
@@ -87,9 +89,20 @@ enum Syntax {
             && text.utf8.allSatisfy { isLetterOrDigit($0) || [0x2e, 0x5f, 0x2d].contains($0) }
     }
 
-    /// A pattern of topics. librdkafka says at the start whether it understands the expression.
-    static func isTopicPattern(_ text: String) -> Bool {
-        text.first == "^" && text.utf8.count > 1 && hasNoControlCharacters(text)
+    /// A topic's name, or a pattern of topics.
+    static func checkTopicOrPattern(_ text: String) throws(InvalidValue) {
+        guard TopicPattern.isPattern(text) else {
+            guard isTopic(text) else { throw InvalidValue("has a bad topic name") }
+            return
+        }
+        guard hasNoControlCharacters(text), text.utf8.count <= 1_000 else {
+            throw InvalidValue("has a pattern with control characters, or a too long one")
+        }
+        do throws(TopicPattern.Invalid) {
+            _ = try TopicPattern(text)
+        } catch {
+            throw InvalidValue("has a bad pattern (\(error))")
+        }
     }
 
     /// `*`, or an origin as browsers send it (RFC 6454): scheme, host and port, without a slash at the end.
