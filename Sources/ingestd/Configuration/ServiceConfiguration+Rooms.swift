@@ -44,7 +44,10 @@ extension ServiceConfiguration {
             bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
             groupID: kafka.groupID)
         source.properties = kafka.properties.map { ($0.name, $0.value.value) }
+        source.security = kafkaSecurity
+        source.deadLetterTopic = kafka.deadLetterTopic
         source.eventIDField = events.idField
+        source.eventIDRules = eventIDRules
         source.commitIntervalMilliseconds = Int(kafka.commitInterval / .milliseconds(1))
         return source
     }
@@ -54,6 +57,7 @@ extension ServiceConfiguration {
         guard kafka.forwardsDeadLetters, let topic = kafka.deadLetterTopic else { return nil }
         var producer = DeadLetterProducerConfiguration(
             bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topic: topic)
+        producer.security = kafkaSecurity
         producer.properties = kafka.properties.map { ($0.name, $0.value.value) }
         return producer
     }
@@ -81,7 +85,8 @@ extension ServiceConfiguration {
     }
 
     /// The routes, with the streams that the journal has for their tables (it was opened with all of them).
-    func streamRoutes(_ streamOfTable: (String) -> IngestCore.Stream?) -> StreamRoutes {
+    /// - Throws: `TopicPattern.Invalid`.
+    func streamRoutes(_ streamOfTable: (String) -> IngestCore.Stream?) throws -> StreamRoutes {
         func stream(_ table: String) -> IngestCore.Stream {
             guard let stream = streamOfTable(table) else {
                 preconditionFailure("the journal was not opened with table \(table)")
@@ -89,7 +94,12 @@ extension ServiceConfiguration {
             return stream
         }
         return StreamRoutes(
-            byName: Dictionary(events.routes.map { ($0.name, stream($0.table)) }) { $1 },
+            byName: Dictionary(
+                events.routes.filter { !TopicPattern.isPattern($0.name) }.map { ($0.name, stream($0.table)) }
+            ) { $1 },
+            patterns: try events.routes.filter { TopicPattern.isPattern($0.name) }.map {
+                (try TopicPattern($0.name), stream($0.table))
+            },
             fallback: stream(clickHouse.table))
     }
 }

@@ -1,3 +1,5 @@
+import IngestCore
+
 /// Durations and sizes as text.
 enum Units {
     private static let sizes = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
@@ -89,7 +91,13 @@ enum Syntax {
 
     /// A pattern of topics. librdkafka says at the start whether it understands the expression.
     static func isTopicPattern(_ text: String) -> Bool {
-        text.first == "^" && text.utf8.count > 1 && hasNoControlCharacters(text)
+        guard TopicPattern.isPattern(text), text.utf8.count > 1, hasNoControlCharacters(text) else { return false }
+        do throws(TopicPattern.Invalid) {
+            _ = try TopicPattern(text)
+            return true
+        } catch {
+            return false
+        }
     }
 
     /// `*`, or an origin as browsers send it (RFC 6454): scheme, host and port, without a slash at the end.

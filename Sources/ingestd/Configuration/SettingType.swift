@@ -239,10 +239,12 @@ extension SettingType where Value == ServerURL {
 
 extension SettingType where Value == [StreamRoute] {
     static let routes = SettingType(
-        allowed: "topic-or-path=table, several separated by commas, or empty", isList: true,
+        allowed: "topic-or-path=table or ^pattern-of-topics=table, several separated by commas, or empty", isList: true,
         parse: { text throws(InvalidValue) in
             try Syntax.pairs(text) { name, table throws(InvalidValue) in
-                guard Syntax.isTopic(name) else { throw InvalidValue("has a bad topic or path name") }
+                guard Syntax.isTopic(name) || Syntax.isTopicPattern(name) else {
+                    throw InvalidValue("has a bad topic or path name, or a bad pattern")
+                }
                 guard Syntax.isTable(table) else { throw InvalidValue("has a bad table name") }
                 return StreamRoute(name: name, table: table)
             }
@@ -252,10 +254,14 @@ extension SettingType where Value == [StreamRoute] {
 
 extension SettingType where Value == [EventIDSource] {
     static let eventIDSources = SettingType(
-        allowed: "topic=field:NAME or topic=header:NAME, several separated by commas, or empty", isList: true,
+        allowed:
+            "topic=field:NAME or topic=header:NAME, several separated by commas, or empty; a topic can be a ^pattern",
+        isList: true,
         parse: { text throws(InvalidValue) in
             try Syntax.pairs(text) { topic, source throws(InvalidValue) in
-                guard Syntax.isTopic(topic) else { throw InvalidValue("has a bad topic name") }
+                guard Syntax.isTopic(topic) || Syntax.isTopicPattern(topic) else {
+                    throw InvalidValue("has a bad topic name or pattern")
+                }
                 let parts = source.split(separator: ":", maxSplits: 1)
                 guard parts.count == 2, let place = EventIDSource.Place(rawValue: String(parts[0])) else {
                     throw InvalidValue("names neither field: nor header:")
