@@ -7,7 +7,7 @@ public struct InvalidEvent: Error, Sendable, Equatable, CustomStringConvertible 
     public let kind: String
     /// What is wrong, in words.
     public let message: String
-    /// Where, from the start of what was scanned; of an event whose strings or encoding are broken, its start.
+    /// Where, from the start of what was scanned.
     public let byteOffset: Int?
 
     /// Collects the parts.

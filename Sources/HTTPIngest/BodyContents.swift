@@ -7,6 +7,8 @@ struct BodyContents {
     /// The bad events, if they are to be kept.
     let deadLetters: [DeadLetter]
     let report: BodyReport
+    /// If the client gave the request a key.
+    var request: RequestKey?
 
     /// Whether there were no events at all, neither good nor bad.
     var isEmpty: Bool { report.accepted == 0 && report.rejected == 0 }

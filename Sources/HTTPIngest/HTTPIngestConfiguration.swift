@@ -40,6 +40,13 @@ public struct HTTPIngestConfiguration: Sendable {
     public var corsOrigins: [String]
     /// Name of the top-level field that holds the event id.
     public var eventIDField: String
+    /// Database of the streams whose table is named without one, for the interface that is ClickHouse's.
+    public var clickHouseDatabase = "default"
+    /// Whether an event's own fields are its row (`ROW_MODE=flat`): only then can a ClickHouse client's INSERT be
+    /// carried, whose fields are the table's columns.
+    public var rowsAreFlat = false
+    /// The service's version, as `/openapi.yaml` tells it.
+    public var serviceVersion = "0"
 
     /// How often the files of tokens and certificates are looked at.
     public var reloadInterval = Duration.seconds(2)

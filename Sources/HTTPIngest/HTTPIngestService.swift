@@ -52,13 +52,17 @@ public final class HTTPIngestService: Service {
         } catch {
             throw HTTPConfigurationError(description: "\(error)")
         }
+        let ingest = IngestRoute(
+            configuration: configuration, authorizer: authorizer, routes: routes, intake: intake,
+            operations: operations, metrics: IngestMetrics(routes.all, factory: metricsFactory))
         let handler = RequestHandler(
-            ingest: IngestRoute(
-                configuration: configuration, authorizer: authorizer, routes: routes, intake: intake,
-                operations: operations, metrics: IngestMetrics(routes.all, factory: metricsFactory)),
+            ingest: ingest,
             observation: ObservationRoutes(
-                authorizer: authorizer, certificates: certificates, operations: operations),
+                authorizer: authorizer, certificates: certificates, operations: operations,
+                description: OpenAPIDescription(version: configuration.serviceVersion)),
             management: ManagementRoutes(authorizer: authorizer, operations: operations),
+            clickHouse: ClickHouseRoute(
+                configuration: configuration, authorizer: authorizer, routes: routes, ingest: ingest),
             crossOrigin: crossOrigin)
         let port = PortAnnouncement()
         self.configuration = configuration

@@ -9,6 +9,7 @@ struct ObservationRoutes: Sendable {
     let authorizer: Authorizer
     let certificates: CertificateStore?
     let operations: any ServiceOperations
+    let description: OpenAPIDescription
 
     /// - Throws: `Problem`.
     func answer(
@@ -34,6 +35,8 @@ struct ObservationRoutes: Sendable {
         case .status:
             try authorizer.check(request.headers, for: .observation)
             return .json(operations.statusDocument())
+        case .description:
+            return description.answer
         }
     }
 

@@ -9,6 +9,7 @@ final class RequestHandler: Sendable {
     private let ingest: IngestRoute
     private let observation: ObservationRoutes
     private let management: ManagementRoutes
+    private let clickHouse: ClickHouseRoute
     /// `nil` while no origin is configured.
     private let crossOrigin: CrossOrigin?
     private let date = HTTPDate()
@@ -19,11 +20,13 @@ final class RequestHandler: Sendable {
     private let skippedBodyBytes = 64 << 10
 
     init(
-        ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes, crossOrigin: CrossOrigin?
+        ingest: IngestRoute, observation: ObservationRoutes, management: ManagementRoutes, clickHouse: ClickHouseRoute,
+        crossOrigin: CrossOrigin?
     ) {
         self.ingest = ingest
         self.observation = observation
         self.management = management
+        self.clickHouse = clickHouse
         self.crossOrigin = crossOrigin
     }
 
@@ -37,6 +40,9 @@ final class RequestHandler: Sendable {
         } catch let problem as Problem {
             answer = problem.answer
             if !problem.isBodyRead, mustClose(unreadBodyOf: request) { answer.closesConnection = true }
+        } catch let error as ClickHouseError {
+            answer = error.answer
+            if !error.isBodyRead, mustClose(unreadBodyOf: request) { answer.closesConnection = true }
         } catch is RequestTimedOut {
             answer = Problem.requestTimedOut.answer
         } catch is HTTPParserError {
@@ -71,6 +77,11 @@ final class RequestHandler: Sendable {
             let admission = try ingest.admit(request, stream: stream, isDraining: isDraining)
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
+        case .clickHouse(let route):
+            let (clickHouseAnswer, isBodyRead) = try await clickHouse.answer(
+                to: request, at: route, &body, isDraining: isDraining, writer)
+            if isBodyRead { return clickHouseAnswer }
+            answer = clickHouseAnswer
         case .observation(let what):
             answer = try observation.answer(to: request, at: what, isDraining: isDraining)
         case .management(let route):

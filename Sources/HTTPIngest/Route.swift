@@ -6,9 +6,15 @@ enum Route: Equatable {
     case events(stream: String?)
     case observation(Observation)
     case management(Management)
+    case clickHouse(ClickHouse)
 
     enum Observation: Equatable {
-        case liveness, readiness, metrics, status
+        case liveness, readiness, metrics, status, description
+    }
+
+    /// What clients of ClickHouse's HTTP interface ask for.
+    enum ClickHouse: Equatable {
+        case ping, query
     }
 
     enum Management: Equatable {
@@ -28,6 +34,9 @@ enum Route: Equatable {
         case "/readyz": self = .observation(.readiness)
         case "/metrics": self = .observation(.metrics)
         case "/v1/status": self = .observation(.status)
+        case "/openapi.yaml": self = .observation(.description)
+        case "/": self = .clickHouse(.query)
+        case "/ping": self = .clickHouse(.ping)
         default:
             let prefix = "/v1/"
             guard path.hasPrefix(prefix) else { return nil }
@@ -52,7 +61,9 @@ enum Route: Equatable {
     /// What the path takes.
     var methods: [HTTPRequest.Method] {
         switch self {
-        case .observation: [.get, .head, .options]
+        case .observation, .clickHouse(.ping): [.get, .head, .options]
+        // As ClickHouse: no PUT [src/Server/HTTPHandlerFactory.h].
+        case .clickHouse(.query): [.get, .head, .post, .options]
         case .management(.deadLetters), .management(.deadLetter): [.get, .head, .delete, .options]
         case .events, .management: [.post, .options]
         }
@@ -66,8 +77,11 @@ enum Route: Equatable {
     var answerType: String? {
         switch self {
         case .observation(.metrics): "text/plain"
+        case .observation(.description): "application/yaml"
         // A health check says yes or no by its status.
         case .observation(.liveness), .observation(.readiness): nil
+        // Neither does ClickHouse look at it.
+        case .clickHouse: nil
         case .observation(.status), .management, .events: "application/json"
         }
     }

@@ -38,7 +38,7 @@ final class Service: Sendable {
         pipeline = Pipeline(
             journal: journal, destination: clickHouse, deadLetters: deadLetterTopic,
             configuration: configuration.flushConfiguration, maxBytes: configuration.journal.maxBytes, logger: logger)
-        let routes = try configuration.streamRoutes { [journal] in journal.stream(table: $0) }
+        let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(
                 configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: pipeline,

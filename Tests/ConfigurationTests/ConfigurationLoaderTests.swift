@@ -164,9 +164,9 @@ func problems(
         ("HTTP_TOKENS_PATH", ["HTTP_TOKENS_PATH": "/nowhere/tokens"]),
         ("HTTP_MAX_BUFFERED_BYTES", ["HTTP_MAX_BUFFERED_BYTES": "1MiB"]),
         ("HTTP_REQUEST_TIMEOUT", ["HTTP_REQUEST_TIMEOUT": "9s"]),
-        ("KAFKA_TLS_CA", ["KAFKA_TLS_CA": "/nowhere/ca.pem"]),
-        ("KAFKA_TLS_CERTIFICATE", ["KAFKA_TLS_CERTIFICATE": "/dev/null"]),
-        ("KAFKA_SASL_USERNAME", ["KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_SASL_USERNAME": "u"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_TLS_CA": "/nowhere/ca.pem", "KAFKA_SECURITY_PROTOCOL": "ssl"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_TLS_CERTIFICATE": "/dev/null", "KAFKA_SECURITY_PROTOCOL": "ssl"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_SASL_USERNAME": "u"]),
     ])
     func relations(subject: String, environment: [String: String]) {
         #expect(problems(environment: environment).map(\.subject) == [subject])

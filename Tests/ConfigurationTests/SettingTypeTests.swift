@@ -112,7 +112,7 @@ import Testing
         #expect(try type.parse(try #require(type.format(expected))) == expected)
     }
 
-    @Test(arguments: ["^", "a b", ".", "^a\u{1}"])
+    @Test(arguments: ["^(", "a b", ".", "^a\u{1}", ""])
     func badTopicsAndPatterns(text: String) {
         #expect(throws: InvalidValue.self) { try SettingType.topicOrPattern.parse(text) }
     }

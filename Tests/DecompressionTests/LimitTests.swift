@@ -7,7 +7,9 @@ import TestSupport
     private static let room = 64 << 10
 
     /// Counts what comes out until an error stops it.
-    private func run(_ source: [UInt8], _ decompressor: Decompressor) throws -> (produced: Int, memory: Int, (any Error)?) {
+    private func run(
+        _ source: [UInt8], _ decompressor: Decompressor
+    ) throws -> (produced: Int, memory: Int, (any Error)?) {
         var target = [UInt8](repeating: 0, count: Self.room)
         var (produced, memory) = (0, 0)
         var rest = source[...]

@@ -82,6 +82,28 @@ import Testing
         #expect(problem(#"{"a":[1,2"#)?.byteOffset == 9)
     }
 
+    /// What simdjson finds without telling where.
+    @Test func tellsWhereStringsBreak() {
+        #expect(problem("{\"a\":\"0\\\"1\n\"}")?.byteOffset == 10)
+        #expect(problem("{\n\"a\":\"0\\\n\"}")?.byteOffset == 9)
+        #expect(problem(#"{"a":"b","c":"d\\\"}"#)?.byteOffset == 13)
+        for (bytes, offset) in [
+            ([0x22, 0x61, 0xff], 2), ([0x22, 0xc3, 0xa9, 0xe2, 0x82, 0x22], 3), ([0x22, 0xed, 0xa0, 0x80, 0x22], 1),
+            ([0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], 1), ([0x22, 0xc0, 0x80], 1), ([0x22, 0xe0, 0x9f, 0xbf], 1),
+            ([0x22, 0xf0, 0x9f, 0x98, 0x80, 0xf5], 5), ([0x80], 0),
+        ] as [([UInt8], Int)] {
+            #expect(problem(Array(#"{"a":"#.utf8) + bytes)?.byteOffset == 5 + offset, "\(bytes)")
+        }
+        // A line and an element, each by itself.
+        for body in ["{}\n{\"a\":\"\t\"}\n{}", "[{},{\"a\":\"\t\"},{}]"] {
+            let report = Array(body.utf8).withUnsafeBytes {
+                scanner.appendEvents(of: $0, format: .detect, to: EventBuffer())
+            }
+            let tab = body.utf8.firstIndex(of: 9).map { body.utf8.distance(from: body.utf8.startIndex, to: $0) }
+            #expect(report.problems.map(\.error.byteOffset) == [tab])
+        }
+    }
+
     @Test func limitsDepth() throws {
         func nested(_ depth: Int) -> String {
             #"{"a":"# + String(repeating: "[", count: depth - 1) + String(repeating: "]", count: depth - 1) + "}"

@@ -10,6 +10,8 @@ final class RecordingIntake: EventIntake {
     enum Mode {
         case accept
         case refuse(IntakeError)
+        /// As to a request that was accepted before, with these numbers.
+        case `repeat`(Receipt)
         /// Nothing is answered before `release()`.
         case hold
     }
@@ -19,6 +21,7 @@ final class RecordingIntake: EventIntake {
         let payloads: [String]
         let ids: [String?]
         let deadLetters: [DeadLetter]
+        let request: RequestKey?
         let receivedAt: Int64
     }
 
@@ -52,6 +55,7 @@ final class RecordingIntake: EventIntake {
             var answer: (@Sendable () -> Void)?
             switch state.mode {
             case .accept: answer = { submission.completion(.success(receipt)) }
+            case .repeat(let receipt): answer = { submission.completion(.success(receipt)) }
             case .refuse(let error): answer = { submission.completion(.failure(error)) }
             case .hold: state.held.append { submission.completion(.success(receipt)) }
             }
@@ -107,7 +111,7 @@ extension RecordingIntake.Record {
         } catch { payloads.append("\(error)") }
         self.init(
             stream: submission.stream, payloads: payloads, ids: ids, deadLetters: submission.deadLetters,
-            receivedAt: submission.receivedAt)
+            request: submission.request, receivedAt: submission.receivedAt)
     }
 }
 
@@ -122,6 +126,7 @@ final class ScriptedOperations: ServiceOperations {
         var orders: [String] = []
         /// What they answer; `nil` lets them succeed.
         var failure: OperationFailure?
+        var metrics = Array("up 1\n".utf8)
     }
 
     let script = Mutex(Script())
@@ -135,7 +140,7 @@ final class ScriptedOperations: ServiceOperations {
     func liveness() -> [ComponentHealth] { script.withLock { $0.liveness } }
     func readiness() -> [ComponentHealth] { script.withLock { $0.readiness } }
     func statusDocument() -> [UInt8] { Array(#"{"state":"fine"}"#.utf8) }
-    func metricsText() -> [UInt8] { Array("up 1\n".utf8) }
+    func metricsText() -> [UInt8] { script.withLock { $0.metrics } }
 
     var orders: [String] { script.withLock { $0.orders } }
 
@@ -198,7 +203,10 @@ struct Server {
     static let events = Stream(id: StreamID(rawValue: 1), table: "events")
     static let clicks = Stream(id: StreamID(rawValue: 2), table: "shop.\"clicks\"")
 
-    func connect() async throws -> RawConnection { try await RawConnection.open(port: port) }
+    /// - Parameter reads: else the connection takes nothing of what the server sends.
+    func connect(reads: Bool = true) async throws -> RawConnection {
+        try await RawConnection.open(port: port, reads: reads)
+    }
 
     /// One request on a connection of its own.
     func post(_ target: String, _ body: String, headers: [String] = []) async throws -> RawConnection.Response {

@@ -67,7 +67,7 @@ import Testing
 
     @Test func pathsAndMethods() async throws {
         try await withServer { server in
-            for path in ["/", "/v1", "/v1/events/", "/v1/events/a/b", "/v1/events/%zz", "/v1/events/%ff", "/LIVEZ"] {
+            for path in ["/v1", "/v1/events/", "/v1/events/a/b", "/v1/events/%zz", "/v1/events/%ff", "/LIVEZ"] {
                 expectProblem(try await server.post(path, "{}"), 404, "not_found")
             }
             let get = try await server.get("/v1/events")

@@ -63,7 +63,7 @@ typedef enum CSJIDKind : uint8_t {
 typedef struct CSJEvent {
     size_t offset;          // of the event in the body
     size_t length;          // without surrounding white space; 0 for what is missing (an element, the end)
-    size_t problem_offset;  // of the problem in the body; the event's offset where simdjson does not tell
+    size_t problem_offset;  // of the problem in the body
     uint32_t id_offset;     // within the event
     uint32_t id_length;
     CSJIDKind id_kind;      // of a bad event: what was found before the problem was

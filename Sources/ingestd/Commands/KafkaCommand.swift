@@ -45,55 +45,6 @@ struct KafkaCommand: ParsableCommand {
     }
 }
 
-extension ServiceConfiguration {
-    /// For `ingestd kafka init`.
-    var topicAdministrationConfiguration: TopicAdministrationConfiguration {
-        var room = TopicAdministrationConfiguration(
-            bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
-            deadLetterTopic: kafka.deadLetterTopic)
-        room.security = kafkaSecurity
-        room.properties = kafka.properties.map { ($0.name, $0.value.value) }
-        room.partitions = kafka.topicPartitions
-        room.replication = kafka.topicReplication
-        room.retentionMilliseconds = Int(kafka.topicRetention / .milliseconds(1))
-        room.deadLetterPartitions = kafka.deadLetterPartitions
-        room.deadLetterRetentionMilliseconds = Int(kafka.deadLetterRetention / .milliseconds(1))
-        room.timeoutMilliseconds = Int(kafka.initTimeout / .milliseconds(1))
-        return room
-    }
-
-    /// How consumer, producer and administration prove who they are. A choice at its default is not set: it may be made
-    /// in KAFKA_PROPERTIES.
-    var kafkaSecurity: KafkaSecurity {
-        let names = Set(kafka.properties.map(\.name))
-        var security = KafkaSecurity()
-        if kafka.securityProtocol != .plaintext {
-            security.securityProtocol = .init(rawValue: kafka.securityProtocol.rawValue)
-        }
-        let usesSASL = [.saslPlaintext, .saslSSL].contains(kafka.securityProtocol)
-        let isMechanismProperty = !names.isDisjoint(with: ["sasl.mechanism", "sasl.mechanisms"])
-        if kafka.saslMechanism != .plain || (usesSASL && !isMechanismProperty) {
-            security.mechanism = .init(rawValue: kafka.saslMechanism.rawValue)
-        }
-        security.username = kafka.saslUsername
-        security.password = kafka.saslPassword?.value
-        security.caPath = kafka.tlsCA
-        security.certificatePath = kafka.tlsCertificate
-        security.keyPath = kafka.tlsKey
-        security.keyPassword = kafka.tlsKeyPassword?.value
-        return security
-    }
-
-    /// Where events of some topics have their ids.
-    var eventIDRules: [EventIDRule] {
-        events.idSources.map { source in
-            EventIDRule(
-                topic: source.topic,
-                source: source.place == .field ? .field(source.name) : .header(source.name))
-        }
-    }
-}
-
 extension TopicReport {
     fileprivate var isFailure: Bool {
         if case .failed = outcome { true } else { false }

@@ -1,4 +1,5 @@
 import Glibc
+import Kafka
 
 /// What must hold between settings. Each is checked only if all of its settings are valid by themselves.
 struct ConfigurationRelation: Sendable {
@@ -45,17 +46,13 @@ struct ConfigurationRelation: Sendable {
         ConfigurationRelation(settings: ["HTTP_TLS_KEY"]) { unreadable($0.http.tlsKey) },
         ConfigurationRelation(settings: ["HTTP_TLS_CLIENT_CA"]) { unreadable($0.http.tlsClientCA) },
         ConfigurationRelation(settings: ["HTTP_TOKENS_PATH"]) { unreadable($0.http.tokensPath) },
-        ConfigurationRelation(settings: ["KAFKA_TLS_CA"]) { unreadable($0.kafka.tlsCA) },
-        ConfigurationRelation(settings: ["KAFKA_TLS_CERTIFICATE"]) { unreadable($0.kafka.tlsCertificate) },
-        ConfigurationRelation(settings: ["KAFKA_TLS_KEY"]) { unreadable($0.kafka.tlsKey) },
-        ConfigurationRelation(settings: ["KAFKA_TLS_CERTIFICATE", "KAFKA_TLS_KEY"]) {
-            ($0.kafka.tlsCertificate == nil) != ($0.kafka.tlsKey == nil)
-                ? "a certificate of our own needs both; set the other one too, or neither" : nil
-        },
-        ConfigurationRelation(settings: ["KAFKA_SASL_USERNAME", "KAFKA_SECURITY_PROTOCOL"]) {
-            let usesSASL = $0.kafka.securityProtocol == .saslSSL || $0.kafka.securityProtocol == .saslPlaintext
-            return usesSASL && ($0.kafka.saslUsername == nil || $0.kafka.saslPassword == nil)
-                ? "SASL needs a user and a password; set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" : nil
+        ConfigurationRelation(settings: ["KAFKA_SECURITY_PROTOCOL"]) { configuration in
+            do throws(KafkaConfigurationError) {
+                try configuration.kafkaSecurity.validate(with: configuration.kafkaProperties)
+                return nil
+            } catch {
+                return "\(error)"
+            }
         },
         ConfigurationRelation(settings: ["KAFKA_TOPICS", "KAFKA_CONSUMER_ENABLED"]) {
             $0.kafka.isConsumerEnabled && $0.kafka.topics.isEmpty

@@ -18,7 +18,7 @@ struct KafkaProperty: Sendable, Equatable {
 
 /// A route of the setting `STREAMS`: events of this topic, or posted to this path, go to this table.
 struct StreamRoute: Sendable, Equatable {
-    /// Kafka topic or `{stream}` part of the path.
+    /// Kafka topic or `{stream}` part of the path, or a pattern of topics that begins with `^`.
     let name: String
     /// `table` or `database.table`.
     let table: String
@@ -32,6 +32,7 @@ struct EventIDSource: Sendable, Equatable {
         case header
     }
 
+    /// A name, or a pattern that begins with `^`.
     let topic: String
     let place: Place
     /// The field's or header's name.

@@ -1,4 +1,5 @@
 import IngestCore
+import Kafka
 import Logging
 
 /// Everything that an operator can set, by room. Plain values: the wiring turns them into the rooms' own types.
@@ -68,8 +69,9 @@ struct ServiceConfiguration: Sendable, Equatable {
         /// For librdkafka, in the order given; none of those that the service itself sets.
         var properties: [KafkaProperty] = []
         var commitInterval = Duration.seconds(1)
-        var securityProtocol = SecurityProtocol.plaintext
-        var saslMechanism = SASLMechanism.plain
+        /// `nil` leaves it to the properties, as does the next one.
+        var securityProtocol: KafkaSecurity.SecurityProtocol?
+        var saslMechanism: KafkaSecurity.Mechanism?
         var saslUsername: String?
         var saslPassword: Secret?
         /// Path of a PEM file, as are the next two.
@@ -85,21 +87,6 @@ struct ServiceConfiguration: Sendable, Equatable {
         var deadLetterRetention = Duration.seconds(30 * 86_400)
         /// How long it waits for the brokers.
         var initTimeout = Duration.seconds(60)
-
-        /// How connections to the brokers are protected; librdkafka's `security.protocol`.
-        enum SecurityProtocol: String, Sendable, CaseIterable {
-            case plaintext
-            case ssl
-            case saslPlaintext = "sasl_plaintext"
-            case saslSSL = "sasl_ssl"
-        }
-
-        /// How this client shows who it is; librdkafka's `sasl.mechanism`.
-        enum SASLMechanism: String, Sendable, CaseIterable {
-            case plain
-            case scramSHA256 = "scram-sha-256"
-            case scramSHA512 = "scram-sha-512"
-        }
 
         /// Whether dead letters go to the DLQ topic.
         var forwardsDeadLetters: Bool {

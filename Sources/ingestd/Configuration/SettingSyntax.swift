@@ -89,14 +89,19 @@ enum Syntax {
             && text.utf8.allSatisfy { isLetterOrDigit($0) || [0x2e, 0x5f, 0x2d].contains($0) }
     }
 
-    /// A pattern of topics. librdkafka says at the start whether it understands the expression.
-    static func isTopicPattern(_ text: String) -> Bool {
-        guard TopicPattern.isPattern(text), text.utf8.count > 1, hasNoControlCharacters(text) else { return false }
+    /// A topic's name, or a pattern of topics.
+    static func checkTopicOrPattern(_ text: String) throws(InvalidValue) {
+        guard TopicPattern.isPattern(text) else {
+            guard isTopic(text) else { throw InvalidValue("has a bad topic name") }
+            return
+        }
+        guard hasNoControlCharacters(text), text.utf8.count <= 1_000 else {
+            throw InvalidValue("has a pattern with control characters, or a too long one")
+        }
         do throws(TopicPattern.Invalid) {
             _ = try TopicPattern(text)
-            return true
         } catch {
-            return false
+            throw InvalidValue("has a bad pattern (\(error))")
         }
     }
 

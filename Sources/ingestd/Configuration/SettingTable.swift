@@ -1,4 +1,5 @@
 import IngestCore
+import Kafka
 
 /// Every setting, once. Parsing, flags, `config check`, help and `docs/configuration.md` all come from here; defaults
 /// come from `ServiceConfiguration`.
@@ -121,10 +122,13 @@ enum SettingTable {
             "KAFKA_COMMIT_INTERVAL", \.kafka.commitInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
             "How often offsets of delivered events are committed."),
         Setting(
-            "KAFKA_SECURITY_PROTOCOL", \.kafka.securityProtocol, .choice(),
-            "How connections to the brokers are protected."),
+            "KAFKA_SECURITY_PROTOCOL", \.kafka.securityProtocol,
+            SettingType<KafkaSecurity.SecurityProtocol>.choice().emptyIsNone(),
+            "How connections to the brokers are protected; without it security.protocol of KAFKA_PROPERTIES decides, or"
+                + " else they are not."),
         Setting(
-            "KAFKA_SASL_MECHANISM", \.kafka.saslMechanism, .choice(),
+            "KAFKA_SASL_MECHANISM", \.kafka.saslMechanism,
+            SettingType<KafkaSecurity.Mechanism>.choice().emptyIsNone(),
             "How the service shows the brokers who it is, where KAFKA_SECURITY_PROTOCOL has SASL."),
         Setting(
             "KAFKA_SASL_USERNAME", \.kafka.saslUsername, SettingType.line.emptyIsNone(), "User for SASL."),
@@ -203,7 +207,8 @@ enum SettingTable {
             "What a row consists of: envelope is id, payload and origin; flat is the event's own fields."),
         Setting(
             "STREAMS", \.events.routes, .routes,
-            "Tables by Kafka topic or HTTP path; what matches none goes to CLICKHOUSE_TABLE."),
+            "Tables by Kafka topic or HTTP path; what matches none goes to CLICKHOUSE_TABLE. A name that begins with ^ is a"
+                + " pattern of topics; exact names come first, then the first pattern that matches."),
     ]
 
     private static let journal: [Setting] = [

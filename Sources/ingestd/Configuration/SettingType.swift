@@ -145,9 +145,15 @@ extension SettingType where Value == String {
     static let host = text("a host name or IP address", where: Syntax.isHost)
     static let topic = text(
         "a topic name: up to 249 letters, digits, dots, underscores and hyphens", where: Syntax.isTopic)
-    static let topicOrPattern = text(
-        "a topic name (up to 249 letters, digits, dots, underscores and hyphens) or a pattern that begins with ^",
-        maximumBytes: 1_000, where: { Syntax.isTopic($0) || Syntax.isTopicPattern($0) })
+    static let topicOrPattern = SettingType(
+        allowed:
+            "a topic name (up to 249 letters, digits, dots, underscores and hyphens) or a pattern, which is a POSIX"
+            + " extended regular expression that begins with ^",
+        parse: { text throws(InvalidValue) in
+            try Syntax.checkTopicOrPattern(text)
+            return text
+        },
+        format: { $0 })
     static let origin = text(
         "* or an origin such as https://app.example.com", maximumBytes: 1_000, where: Syntax.isOrigin)
     static let identifier = text(
@@ -239,29 +245,23 @@ extension SettingType where Value == ServerURL {
 
 extension SettingType where Value == [StreamRoute] {
     static let routes = SettingType(
-        allowed: "topic-or-path=table or ^pattern-of-topics=table, several separated by commas, or empty", isList: true,
+        allowed: "topic-or-path=table, several separated by commas, or empty", isList: true,
         parse: { text throws(InvalidValue) in
             try Syntax.pairs(text) { name, table throws(InvalidValue) in
-                guard Syntax.isTopic(name) || Syntax.isTopicPattern(name) else {
-                    throw InvalidValue("has a bad topic or path name, or a bad pattern")
-                }
+                try Syntax.checkTopicOrPattern(name)
                 guard Syntax.isTable(table) else { throw InvalidValue("has a bad table name") }
                 return StreamRoute(name: name, table: table)
             }
         },
-        format: { $0.map { "\($0.name)=\($0.table)" }.joined(separator: ",") })
+        format: { Syntax.joined($0.map { "\($0.name)=\($0.table)" }) })
 }
 
 extension SettingType where Value == [EventIDSource] {
     static let eventIDSources = SettingType(
-        allowed:
-            "topic=field:NAME or topic=header:NAME, several separated by commas, or empty; a topic can be a ^pattern",
-        isList: true,
+        allowed: "topic=field:NAME or topic=header:NAME, several separated by commas, or empty", isList: true,
         parse: { text throws(InvalidValue) in
             try Syntax.pairs(text) { topic, source throws(InvalidValue) in
-                guard Syntax.isTopic(topic) || Syntax.isTopicPattern(topic) else {
-                    throw InvalidValue("has a bad topic name or pattern")
-                }
+                try Syntax.checkTopicOrPattern(topic)
                 let parts = source.split(separator: ":", maxSplits: 1)
                 guard parts.count == 2, let place = EventIDSource.Place(rawValue: String(parts[0])) else {
                     throw InvalidValue("names neither field: nor header:")
@@ -272,7 +272,7 @@ extension SettingType where Value == [EventIDSource] {
                 return EventIDSource(topic: topic, place: place, name: String(parts[1]))
             }
         },
-        format: { $0.map { "\($0.topic)=\($0.place.rawValue):\($0.name)" }.joined(separator: ",") })
+        format: { Syntax.joined($0.map { "\($0.topic)=\($0.place.rawValue):\($0.name)" }) })
 }
 
 extension SettingType where Value == [Int: FailureClass] {
