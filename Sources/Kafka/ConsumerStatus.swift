@@ -93,7 +93,14 @@ extension ConsumerLoop {
     /// librdkafka has raised a fatal error: the client can only be destroyed.
     private func fail() {
         troubles.isFatal = true
-        failure = KafkaFailure("fatal Kafka client error", consumer.fatalReason)
+        var reason = consumer.fatalReason
+        if rd_kafka_fatal_error(consumer.client, nil, 0) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+            let id = environment.configuration.groupInstanceID
+        {
+            reason +=
+                ": another process has the group.instance.id \"\(id)\" (KAFKA_GROUP_INSTANCE_ID), which must be unique"
+        }
+        failure = KafkaFailure("fatal Kafka client error", reason)
     }
 
     /// Asks brokers that could not be reached whether they are back: librdkafka reconnects by itself but does not say
