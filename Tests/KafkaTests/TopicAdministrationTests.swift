@@ -165,6 +165,32 @@ import Testing
         #expect(broker.lines.count == 3)
     }
 
+    @Test func topicsAreMadeOverTLSWithAPassword() async throws {
+        let certificates = try await TestCertificates()
+        let broker = try await KafkaTestServer.administration()
+        let front = try await KafkaTestServer.front(
+            broker.bootstrapServers,
+            [
+                "--certificate", certificates.server, "--key", certificates.serverKey, "--sasl", "SCRAM-SHA-256",
+                "alice",
+                "correct horse",
+            ])
+        var configuration = Self.configuration(front.bootstrapServers, topics: ["orders"], deadLetters: nil)
+        configuration.security.securityProtocol = .saslSSL
+        configuration.security.caPath = certificates.authority
+        configuration.security.mechanism = .scramSHA256
+        configuration.security.username = "alice"
+        configuration.security.password = "wrong horse"
+        configuration.timeoutMilliseconds = 500
+        let failure = await #expect(throws: TopicAdministrationFailure.self) { try await Self.run(configuration) }
+        #expect(failure?.description.contains("wrong password") == true, "\(String(describing: failure))")
+        configuration.security.password = "correct horse"
+        configuration.timeoutMilliseconds = 15_000
+        let made = TopicReport.Outcome.created(partitions: 6, replication: 1, retentionMilliseconds: 7 * Self.day)
+        #expect(try await Self.run(configuration).reports == [TopicReport(topic: "orders", outcome: made)])
+        #expect(broker.lines.count == 1)
+    }
+
     @Test func badSettingsAreNamed() {
         func problem(_ change: (inout TopicAdministrationConfiguration) -> Void) -> String? {
             var configuration = Self.configuration("127.0.0.1:1")
