@@ -30,6 +30,14 @@ public protocol PartitionLedger: Sendable {
     /// and the journal durably knows that this commit is about to happen. Only what moved since `committed`.
     func committable() -> [TopicPartition: Int64]
 
+    /// Whether everything that was taken from the partition, and answered, is in ClickHouse or is a dead letter, so
+    /// that a commit need not wait for more. True for a partition that nothing was taken from.
+    func isSettled(_ partition: TopicPartition) -> Bool
+
+    /// Partitions are about to be given up, which waits for what they still have on its way: it should be flushed now,
+    /// without waiting for full batches. Does not block.
+    func requestFlush()
+
     /// The group has these offsets now. May block for the time of a journal commit, a second at most: what
     /// `committable` returns afterwards takes it into account.
     func committed(_ offsets: [TopicPartition: Int64])

@@ -31,22 +31,32 @@ public struct Stream: Hashable, Sendable {
 /// Decides which stream an event belongs to: by Kafka topic, or by the `{stream}` part of the HTTP path.
 public struct StreamRoutes: Sendable {
     private let byName: [String: Stream]
+    private let patterns: [(pattern: TopicPattern, stream: Stream)]
     private let fallback: Stream
 
     /// - Parameters:
     ///   - byName: streams by topic or path name (the setting `STREAMS`).
+    ///   - patterns: streams of topics whose names are not in `byName`; the first pattern that matches decides.
     ///   - fallback: the stream of everything else (the setting `CLICKHOUSE_TABLE`).
-    public init(byName: [String: Stream], fallback: Stream) {
+    public init(
+        byName: [String: Stream], patterns: [(pattern: TopicPattern, stream: Stream)] = [], fallback: Stream
+    ) {
         self.byName = byName
+        self.patterns = patterns
         self.fallback = fallback
     }
 
-    /// The stream for a topic or path name; `nil` stands for a request without a name.
+    /// The stream for a path name; `nil` stands for a request without a name. Patterns are for topics only.
     public func stream(for name: String?) -> Stream {
         guard let name else { return fallback }
         return byName[name] ?? fallback
     }
 
+    /// The stream for a topic. Compares with all patterns: for partitions when they are assigned, not for messages.
+    public func stream(forTopic topic: String) -> Stream {
+        byName[topic] ?? patterns.first { $0.pattern.matches(topic) }?.stream ?? fallback
+    }
+
     /// Every stream that a route can lead to, without duplicates.
-    public var all: Set<Stream> { Set(byName.values).union([fallback]) }
+    public var all: Set<Stream> { Set(byName.values).union(patterns.map(\.stream)).union([fallback]) }
 }

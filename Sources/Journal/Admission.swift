@@ -26,7 +26,7 @@ struct Admission {
     /// Why a submission can't be stored now; `nil` if it can.
     /// - Parameters:
     ///   - entries: bytes of the file that its entries take.
-    ///   - letters: bytes that its dead letters take; the bound of their store is not checked here.
+    ///   - letters: bytes that its dead letters and its key take; the bounds of their stores are not checked here.
     ///   - admitted: bytes of what was admitted before to the same transaction.
     ///   - file: as of the last commit.
     mutating func obstacle(
@@ -78,8 +78,10 @@ struct Admission {
         JournalFormat.storedLength(submission.events.byteCount + EntryView.headerLength, pageSize: pageSize)
     }
 
-    /// Bytes of the file that the letters take, about.
-    func storedLength(_ letters: [NewDeadLetter]) -> Int {
-        letters.reduce(0) { $0 + JournalFormat.storedLength($1.record.count, pageSize: pageSize) }
+    /// Bytes of the file that the letters, and the request's key, take beside the entries, about.
+    func storedLength(_ letters: [NewDeadLetter], of submission: Submission) -> Int {
+        letters.reduce(submission.keyByteCount) {
+            $0 + JournalFormat.storedLength($1.record.count, pageSize: pageSize)
+        }
     }
 }

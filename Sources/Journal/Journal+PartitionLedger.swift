@@ -29,6 +29,12 @@ extension Journal: PartitionLedger {
         return offsets
     }
 
+    /// Whether the partition's checkpoint has nothing that a commit would have to wait for.
+    public func isSettled(_ partition: TopicPartition) -> Bool { checkpoint(of: partition)?.isSettled ?? true }
+
+    /// Does nothing: when batches are cut is decided by who reads the journal.
+    public func requestFlush() {}
+
     /// Notes the commits durably; waits for that, a second at most.
     public func committed(_ offsets: [TopicPartition: Int64]) {
         let isDone = DispatchSemaphore(value: 0)

@@ -26,6 +26,8 @@ public final class Journal: EventIntake, Sendable {
         /// Whether there is no room for the dead letters that were to be stored last: their stream is held, or their
         /// source waits with them. Never true after opening, before that has happened again.
         public var deadLettersFull: Bool
+        /// Requests whose keys are kept, so that they are recognized when they come again.
+        public var requestKeyCount: Int
         /// Why events are refused at present.
         public var refusal: IntakeError?
         /// Why the journal can't go on: the process must be restarted. Nothing acknowledged is lost.
@@ -315,6 +317,7 @@ extension Journal.Snapshot {
             streams: state.streams, partitions: state.partitions, storedBytes: state.storedBytes,
             fileBytes: pages.size * pages.count, deadLetterCount: state.deadLetterCount,
             deadLetterBytes: state.deadLetterBytes, unforwardedCount: state.unforwardedCount,
-            deadLettersFull: state.missingDeadLetterBytes > 0, refusal: refusal, failure: state.failure)
+            deadLettersFull: state.missingDeadLetterBytes > 0, requestKeyCount: state.requests.count, refusal: refusal,
+            failure: state.failure)
     }
 }

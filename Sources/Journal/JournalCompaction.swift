@@ -64,7 +64,7 @@ struct Compactor {
     /// Both files are closed when this returns.
     private func copyAndCompare(_ minFreeDiskBytes: Int) throws {
         let environment = try Environment(
-            directory: path, mapSize: nil, tableCount: JournalFormat.tableNames.count, readOnly: true)
+            directory: path, mapSize: nil, tableCount: JournalFormat.tableCount, readOnly: true)
         let tables = try JournalOpening.existingTables(environment, path)
         let (contents, bytes) = try environment.read { transaction in
             try checkPages(tables, environment.pages.size, in: transaction)
@@ -91,7 +91,7 @@ struct Compactor {
         }
         try afterStep(.synced)
         let copy = try Environment(
-            privateFile: copyPath, mapSize: nil, tableCount: JournalFormat.tableNames.count)
+            privateFile: copyPath, mapSize: nil, tableCount: JournalFormat.tableCount)
         let copiedTables = try JournalOpening.existingTables(copy, path)
         let copied = try copy.read { try Contents(copiedTables, in: $0) }
         guard copied == contents else {
@@ -158,14 +158,16 @@ extension Compactor {
 
     private static func heldBytes(_ path: String) throws -> Int {
         let environment = try Environment(
-            directory: path, mapSize: nil, tableCount: JournalFormat.tableNames.count, readOnly: true)
+            directory: path, mapSize: nil, tableCount: JournalFormat.tableCount, readOnly: true)
         let tables = try JournalOpening.existingTables(environment, path)
         return try environment.read { try $0.heldPageCount(tables) * environment.pages.size }
     }
 }
 
 extension Tables {
-    fileprivate var all: [Table] { [meta, streams, entries, seals, partitions, deadLetters, forwarding] }
+    fileprivate var all: [Table] {
+        [meta, streams, entries, seals, partitions, deadLetters, forwarding] + (requests?.all ?? [])
+    }
 }
 
 extension ReadTransaction {

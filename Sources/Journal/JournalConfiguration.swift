@@ -25,7 +25,8 @@ public struct JournalConfiguration: Sendable {
     public var compactAboveBytes = 256 << 20
     /// How long a request is recognized by its key when it comes again, milliseconds; 0 ignores keys.
     public var requestKeyWindowMilliseconds: Int64 = 3_600_000
-    /// Keys of requests that are kept at most; the oldest go first.
+    /// Keys of requests that are kept at most; the oldest go first. Fewer if they would take more than 1/8 of
+    /// `maxBytes`.
     public var maxRequestKeys = 1_000_000
     /// Destination tables, one stream each. Streams of tables that are no longer named here are kept and drained.
     public var tables: [String]
@@ -53,10 +54,14 @@ public struct JournalConfiguration: Sendable {
     /// full journal needs pages, and entries of varying size leave gaps.
     var reserveBytes: Int { 64 << 20 + maxBytes / 16 }
 
-    /// Ceiling of the file. A second reserve stands between what new events may fill and the ceiling; dead letters, and
-    /// the table of those to be forwarded, have room of their own.
+    /// Keys of requests that are kept at most: in a small journal they must not take the place of events.
+    var requestKeyLimit: Int { min(maxRequestKeys, maxBytes / 8 / RequestRecord.storedLength) }
+
+    /// Ceiling of the file. A second reserve stands between what new events may fill and the ceiling; dead letters with
+    /// the table of those to be forwarded, and the keys of requests, have room of their own.
     var mapSize: Int {
-        (maxBytes + maxBytes / 8 + deadLettersMaxBytes + deadLettersMaxBytes / 4 + 2 * reserveBytes + 0xFFFF) & ~0xFFFF
+        let besides = deadLettersMaxBytes + requestKeyLimit * RequestRecord.storedLength
+        return (maxBytes + maxBytes / 8 + besides + besides / 4 + 2 * reserveBytes + 0xFFFF) & ~0xFFFF
     }
 
     /// Bytes of entries from which on new events are refused.

@@ -12,6 +12,7 @@ public import IngestCore
 //     dead_letters u64 BE number                    -> DeadLetterRecord
 //     forwarding   u64 BE number                    -> i32 LE partition, i64 LE offset, topic (UTF-8); -1, -1 and no topic
 //                                                      where no commit waits: dead letters that the DLQ topic lacks
+//     requests, request_order                          RequestRecord.swift
 //
 // Keys are big-endian so that LMDB's byte order is numeric order; values are little-endian.
 //
@@ -26,6 +27,8 @@ enum JournalFormat {
     static let version: UInt32 = 1
     static let marker: [UInt8] = Array("ingestd-journal".utf8) + [0]
     static let tableNames = ["meta", "streams", "entries", "seals", "partitions", "dead_letters", "forwarding"]
+    /// All tables that a journal can have; those of requests are missing in one of an older version.
+    static let tableCount = tableNames.count + RequestTables.names.count
     static let formatKey = BytesKey("format".utf8)
     static let identityKey = BytesKey("id".utf8)
     static let nextDeadLetterKey = BytesKey("next-dead-letter".utf8)
@@ -49,6 +52,8 @@ struct Tables {
     let partitions: Table
     let deadLetters: Table
     let forwarding: Table
+    /// Never `nil` in a journal that is open for writing.
+    let requests: RequestTables?
 }
 
 /// A place in a stream, as key of the tables `entries` and `seals`.

@@ -39,7 +39,7 @@ public final class JournalInspection: Sendable {
         let (environment, tables, identity) = try Journal.withJournalErrors(path) {
             try JournalFile.examineWhileWritten(path)
             let environment = try Environment(
-                directory: path, mapSize: nil, tableCount: JournalFormat.tableNames.count, readOnly: true)
+                directory: path, mapSize: nil, tableCount: JournalFormat.tableCount, readOnly: true)
             let tables = try JournalOpening.existingTables(environment, path)
             let identity = try environment.read { try JournalOpening.readIdentity(tables, in: $0) }
             return (environment, tables, identity)

@@ -17,7 +17,7 @@ enum JournalOpening {
         }
         let file = try JournalFile.examine(directory.path)
         let environment = try Environment(
-            directory: directory.path, mapSize: configuration.mapSize, tableCount: JournalFormat.tableNames.count,
+            directory: directory.path, mapSize: configuration.mapSize, tableCount: JournalFormat.tableCount,
             readOnly: false)
         try directory.sync()
         // After a failed write of a meta page the disk may have a commit that LMDB took back in memory only. It must not
@@ -37,7 +37,7 @@ enum JournalOpening {
         do {
             let environment = try Environment(
                 privateFile: directory.path + "/" + JournalFile.newName, mapSize: configuration.mapSize,
-                tableCount: JournalFormat.tableNames.count)
+                tableCount: JournalFormat.tableCount)
             _ = try prepare(environment, configuration)
         }
         // LMDB has synced the file; not its name.
@@ -52,7 +52,9 @@ enum JournalOpening {
         let isNew = try environment.read { try $0.tableCount() == 0 && $0.commitNumber == 0 }
         if !isNew { try environment.read { try checkFormat($0, configuration.path) } }
         return try environment.write { transaction in
-            let tables = try Tables(JournalFormat.tableNames.map { try transaction.openTable($0) })
+            let tables = try Tables(
+                JournalFormat.tableNames.map { try transaction.openTable($0) },
+                requests: RequestTables(RequestTables.names.map { try transaction.openTable($0) }))
             let identity = try identity(tables, isNew: isNew, in: transaction)
             var state = try readState(tables, pageSize: environment.pages.size, in: transaction)
             try addStreams(configuration.tables, to: &state, tables, in: transaction)
@@ -76,7 +78,8 @@ enum JournalOpening {
             zip(JournalFormat.tableNames, environment.openTables(JournalFormat.tableNames)).map { name, table in
                 guard let table else { throw JournalError.damaged("\(path): table \(name) is missing") }
                 return table
-            })
+            },
+            requests: RequestTables(environment.openTables(RequestTables.names)))
     }
 
     private static func checkFormat(_ transaction: borrowing ReadTransaction, _ path: String) throws {
@@ -133,6 +136,7 @@ enum JournalOpening {
         state.deadLetterCount = try transaction.count(tables.deadLetters)
         state.deadLetterBytes = try transaction.pageCount(tables.deadLetters) * pageSize
         state.unforwardedCount = try transaction.count(tables.forwarding)
+        state.requests = try readRequests(tables.requests, in: transaction)
         return state
     }
 
@@ -183,9 +187,17 @@ enum JournalOpening {
 
 extension Tables {
     /// - Parameter tables: in the order of `JournalFormat.tableNames`.
-    fileprivate init(_ tables: [Table]) {
+    fileprivate init(_ tables: [Table], requests: RequestTables?) {
         self.init(
             meta: tables[0], streams: tables[1], entries: tables[2], seals: tables[3], partitions: tables[4],
-            deadLetters: tables[5], forwarding: tables[6])
+            deadLetters: tables[5], forwarding: tables[6], requests: requests)
+    }
+}
+
+extension RequestTables {
+    /// - Parameter tables: in the order of `names`; nothing is made of one without the other.
+    fileprivate init?(_ tables: [Table?]) {
+        guard let requests = tables[0], let order = tables[1] else { return nil }
+        self.init(requests: requests, order: order)
     }
 }

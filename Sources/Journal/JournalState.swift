@@ -14,6 +14,8 @@ struct JournalState: Sendable {
     var unforwardedCount = 0
     /// Bytes that the last dead letters needed that there was no room for; 0 since some were stored.
     var missingDeadLetterBytes = 0
+    /// Requests that are recognized when they come again.
+    var requests = RequestState()
     /// Why the environment can't go on; the process must be restarted.
     var failure: JournalError?
 
@@ -26,6 +28,7 @@ struct Draft {
     var streams: Set<StreamID> = []
     var partitions: Set<TopicPartition> = []
     var news = CommitNews()
+    var addedRequestCount = 0
     var hasOtherChanges = false
     var isChanged: Bool { hasOtherChanges || !streams.isEmpty || !partitions.isEmpty }
 

@@ -30,6 +30,8 @@ public struct JournalVerification: Sendable, Equatable {
     public internal(set) var sealCount = 0
     /// Kafka partitions looked at.
     public internal(set) var partitionCount = 0
+    /// Keys of requests looked at.
+    public internal(set) var requestKeyCount = 0
     /// Streams whose count of bytes could not be compared, because entries were deleted meanwhile.
     public internal(set) var uncomparedStreams: [String] = []
     /// All problems.
@@ -72,6 +74,7 @@ extension JournalInspection {
         try verifyOwners(Set(states.keys), &result)
         try verifySeals(streams.map(\.stream), &result)
         try verifyDeadLetters(Set(states.keys), &result, progress)
+        try verifyRequests(&result, progress)
         return result
     }
 
@@ -265,7 +268,7 @@ extension JournalInspection {
 }
 
 extension UnsafeRawBufferPointer {
-    fileprivate func loadBigEndianNumber() -> UInt64 { UInt64(bigEndian: loadUnaligned(as: UInt64.self)) }
+    func loadBigEndianNumber() -> UInt64 { UInt64(bigEndian: loadUnaligned(as: UInt64.self)) }
 }
 
 extension Transaction where Self: ~Copyable {

@@ -17,6 +17,7 @@ final class JournalWriter {
     private var refusal: IntakeError?
     private var admission: Admission
     private var deadLetters: DeadLetterStore
+    private let requests: RequestStore
     private var trim: JournalTrim
     /// Whether the last transaction failed: then what is left to trim waits for a moment.
     private var hasFailed = false
@@ -41,6 +42,8 @@ final class JournalWriter {
         pageSize = environment.pages.size
         admission = Admission(configuration, pageSize: pageSize)
         deadLetters = DeadLetterStore(tables: tables, pageSize: pageSize, configuration: configuration, holds: holds)
+        guard let requestTables = tables.requests else { preconditionFailure("the journal is open for reading only") }
+        requests = RequestStore(tables: requestTables, configuration: configuration)
         trim = JournalTrim(tables: tables, configuration: configuration, pageSize: pageSize)
     }
 
@@ -145,7 +148,10 @@ final class JournalWriter {
     private func admit(_ group: inout Group) {
         guard !group.submissions.isEmpty else { return }
         let all = group.submissions.reduce((entries: 0, letters: 0)) {
-            ($0.entries + admission.storedLength($1.submission), $0.letters + admission.storedLength($1.deadLetters))
+            (
+                $0.entries + admission.storedLength($1.submission),
+                $0.letters + admission.storedLength($1.deadLetters, of: $1.submission)
+            )
         }
         var tried = admission
         if tried.obstacle(toEntries: all.entries, letters: all.letters, state, file: file) == nil {
@@ -157,7 +163,7 @@ final class JournalWriter {
         var admitted = (entries: 0, letters: 0)
         for (submission, deadLetters) in group.submissions {
             let entries = admission.storedLength(submission)
-            let letters = admission.storedLength(deadLetters)
+            let letters = admission.storedLength(deadLetters, of: submission)
             if let error = obstacle(toEntries: entries, letters: letters, after: admitted) {
                 refusal = error
                 break
@@ -170,7 +176,18 @@ final class JournalWriter {
         group.submissions.removeSubrange(count...)
         group.wasCut = true
         publish(state, refusal)
-        refuse(refused, refusal)
+        for (submission, _) in refused { submission.completion(firstAnswer(to: submission) ?? .failure(refusal)) }
+    }
+
+    /// A request that was accepted before needs no room.
+    private func firstAnswer(to submission: Submission) -> Result<Receipt, IntakeError>? {
+        guard submission.request != nil else { return nil }
+        do {
+            return try environment.read { try requests.answer(to: submission, in: $0) }
+        } catch {
+            // It is refused like the others; the next transaction meets the error again and reports it.
+            return nil
+        }
     }
 
     /// Why a submission can't be stored now. Entries that are only kept for replay are no reason: they go first.
@@ -255,6 +272,7 @@ final class JournalWriter {
                     draft.streams.insert(any)
                 }
                 guard draft.isChanged else { throw NothingToWrite() }
+                try requests.trim(&draft, in: transaction)
                 try store(&draft, in: transaction)
                 CrashPoint.written.pass()
             }
@@ -272,7 +290,7 @@ final class JournalWriter {
         draft.news.nanoseconds = MonotonicClock.now - start
         // What the disk says of its room means nothing after an error, until something was written.
         if refusal != nil, !group.wasCut,
-            !receipts.isEmpty || (!hasFailed && admission.isOpen(state, file: file))
+            (draft.isChanged && !receipts.isEmpty) || (!hasFailed && admission.isOpen(state, file: file))
         {
             self.refusal = nil
         }
@@ -397,6 +415,10 @@ final class JournalWriter {
             guard var record = draft.state.streams[submission.stream] else {
                 preconditionFailure("submission to a stream that was not opened")
             }
+            if let answer = try requests.answer(to: submission, in: transaction) {
+                receipts.append(answer)
+                continue
+            }
             if let reason = try deadLetters.obstacle(to: letters, &draft, in: transaction) {
                 receipts.append(.failure(.full("the dead-letter store is full: \(reason)")))
                 continue
@@ -419,7 +441,9 @@ final class JournalWriter {
                         offsets: offsets, stream: submission.stream, sequences: sequences, position: record.position)
                 }
             }
-            receipts.append(.success(Receipt(sequences: sequences, deadLetters: numbers)))
+            let receipt = Receipt(sequences: sequences, deadLetters: numbers)
+            try requests.add(submission, receipt, to: &draft, in: transaction)
+            receipts.append(.success(receipt))
         }
         for (stream, bytes) in try packer.finish(in: transaction) {
             draft.state.streams[stream]?.storedBytes += UInt64(bytes)

@@ -50,6 +50,12 @@ public struct PartitionCheckpoint: Sendable, Equatable {
         return attempted
     }
 
+    /// Whether nothing is on its way: all that was taken is flushed, and no dead letter waits to be forwarded.
+    var isSettled: Bool {
+        guard let end else { return true }
+        return hold ?? .max >= end && !runs.contains(where: \.isPending)
+    }
+
     /// Messages taken but not flushed, counted in offsets.
     public var uncommittedOffsets: Int64 {
         guard let end else { return 0 }

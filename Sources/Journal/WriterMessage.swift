@@ -44,8 +44,11 @@ enum WriterMessage: Sendable {
 }
 
 extension Submission {
-    /// Bytes that it keeps in memory, about.
-    var byteCount: Int { deadLetters.reduce(events.byteCount) { $0 + $1.payload.count + 512 } }
+    /// Bytes that it keeps in memory, in the queue and in its transaction, about.
+    var byteCount: Int { deadLetters.reduce(events.byteCount + keyByteCount) { $0 + $1.payload.count + 512 } }
+
+    /// Bytes that its key costs.
+    var keyByteCount: Int { request == nil ? 0 : RequestRecord.touchedBytes }
 }
 
 /// An event that ClickHouse has rejected for what is in it.

@@ -2,6 +2,7 @@
 
 internal import CKafka
 internal import IngestCore
+internal import Synchronization
 
 /// Who serves the callbacks of a consumer; always on the poll thread.
 protocol ConsumerHandler: ClientHandler {
@@ -16,11 +17,41 @@ protocol ConsumerHandler: ClientHandler {
 /// `@unchecked Sendable`: `handler` is set before the first poll and read on the poll thread only.
 final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
     weak var handler: (any ConsumerHandler)?
+    private let joins = Atomic(false)
+
+    /// Whether the member has asked to join the group anew and does not know its generation yet. No commit may be sent
+    /// then: it would wait behind that request and reach the group with the old generation, for which librdkafka 2.0.2
+    /// takes all partitions as lost (mended in 2.10.0, its issue 4059).
+    var isJoining: Bool { joins.load(ordering: .acquiring) }
+
+    /// A request was written to a broker's socket. Called by the broker's thread.
+    private func requestWasSent(_ kind: Int16) {
+        switch kind {
+        case Self.joinGroup: joins.store(true, ordering: .releasing)
+        // It bears the new generation, and so does every commit from then on.
+        case Self.syncGroup: joins.store(false, ordering: .releasing)
+        default: break
+        }
+    }
+
+    // Numbers of Kafka's protocol.
+    private static let joinGroup: Int16 = 11
+    private static let syncGroup: Int16 = 14
 
     override var clientHandler: (any ClientHandler)? { handler }
 
     override func register(in properties: borrowing PropertiesHandle) {
         super.register(in: properties)
+        rd_kafka_conf_interceptor_add_on_new(
+            properties.pointer, "joins",
+            { client, _, context, _, _ in
+                rd_kafka_interceptor_add_on_request_sent(
+                    client, "joins",
+                    { _, _, _, _, kind, _, _, _, context in
+                        ConsumerCallbacks.borrow(context!).requestWasSent(kind)
+                        return RD_KAFKA_RESP_ERR_NO_ERROR
+                    }, context)
+            }, Unmanaged.passUnretained(self).toOpaque())
         rd_kafka_conf_set_rebalance_cb(properties.pointer) { _, code, partitions, context in
             guard let handler = ConsumerCallbacks.borrow(context!).handler else { return }
             if let partitions {

@@ -57,18 +57,22 @@ final class ConsumerLoop {
     let submissions: SubmissionRegister
     let warnings = LogLimiter(lines: 10, periodSeconds: 30)
     private let encoder: MessageEncoder
+    /// `max.poll.interval.ms` in nanoseconds: the group throws out a member that polls less often, and waits for so
+    /// long for one that has partitions to give up.
+    let pollInterval: UInt64
 
     /// In order of assignment.
     private(set) var assignments: [Assignment] = []
     private var byPartition: [TopicPartition: Assignment] = [:]
+    /// Also those that were given up while a submission was under way, until that is answered.
     private var byNumber: [Int: Assignment] = [:]
     /// What ends this client; set where errors can't be thrown, through C.
     var failure: KafkaFailure?
     var troubles = ConsumerTroubles()
     var nextCommitAt: UInt64 = 0
     var commitSentAt: UInt64?
-    /// Set when the client is being closed: nothing waits beyond it.
-    var closeDeadline: UInt64?
+    /// The client is being closed: what could be waited for was waited for.
+    private(set) var isClosing = false
     var statusIsDue = true
     var nextStatusAt: UInt64 = 0
     var nextWatermarkQueryAt: UInt64 = 0
@@ -106,11 +110,13 @@ final class ConsumerLoop {
         self.environment = environment
         self.metrics = metrics
         self.submissions = submissions
-        encoder = MessageEncoder(eventIDField: environment.configuration.eventIDField)
+        encoder = try MessageEncoder(environment.configuration)
         let control = environment.control
         callbacks = ConsumerCallbacks(
             log: environment.logger.forLibrdkafka(), wake: { control.queueBecameReady() })
-        consumer = try ConsumerHandle(properties: environment.configuration.makeProperties(), callbacks: callbacks)
+        let properties = try environment.configuration.makeProperties()
+        pollInterval = (UInt64(properties.value(of: "max.poll.interval.ms") ?? "") ?? 300_000) * 1_000_000
+        consumer = try ConsumerHandle(properties: properties, callbacks: callbacks)
         callbacks.handler = self
     }
 
@@ -145,10 +151,14 @@ final class ConsumerLoop {
     private func shutDown(commits: Bool) {
         let configuration = environment.configuration
         for assignment in assignments { assignment.intake.discardUnsubmitted() }
-        waitForAnswers(of: Set(assignments.map(\.partition)))
-        closeDeadline = MonotonicClock.now + UInt64(configuration.requestTimeoutMilliseconds) * 1_000_000
-        if commits { commitAndWait() }
-        if !consumer.close(until: closeDeadline!), commits {
+        waitForAnswers(
+            of: Set(assignments.map(\.partition)), until: deadline(configuration.revocationTimeoutMilliseconds))
+        isClosing = true
+        let deadline = deadline(configuration.requestTimeoutMilliseconds)
+        let timeToLeave = UInt64(configuration.requestTimeoutMilliseconds / 4) * 1_000_000
+        // Some time is kept for leaving.
+        if commits { commitAndWait(until: deadline - timeToLeave, outlastsRebalance: true) }
+        if !consumer.close(until: deadline), commits {
             environment.logger.warning("left the Kafka group without its consent: no answer in time")
         }
         release(assignments.map(\.partition))
@@ -226,7 +236,8 @@ final class ConsumerLoop {
     func assign(_ assignments: [Assignment]) {
         self.assignments = assignments
         byPartition = Dictionary(uniqueKeysWithValues: assignments.map { ($0.partition, $0) })
-        byNumber = Dictionary(uniqueKeysWithValues: assignments.map { ($0.number, $0) })
+        byNumber = byNumber.filter { $0.value.intake.isSubmitted }
+        for assignment in assignments { byNumber[assignment.number] = assignment }
         bySource = [:]
         lastSource = MessageSource(topic: nil, partition: -1)
         lastAssignment = nil
@@ -252,7 +263,7 @@ final class ConsumerLoop {
     }
 
     /// Takes what the journal has answered; sleeps until there is something, at most until `deadline`.
-    private func receiveAnswers(until deadline: UInt64) {
+    func receiveAnswers(until deadline: UInt64) {
         _ = environment.control.mailbox.receive(into: &signals, until: deadline)
         guard !signals.isEmpty else { return }
         let now = MonotonicClock.now
@@ -275,30 +286,16 @@ final class ConsumerLoop {
                 }
                 if !isConsuming { assignment.intake.discardUnsubmitted() }
             }
+            if byPartition[assignment.partition] !== assignment { byNumber[number] = nil }
         }
     }
 
-    /// Waits until no submission of these partitions is under way, at most `revocationTimeoutMilliseconds`.
-    /// - Returns: whether all are answered.
-    @discardableResult
-    func waitForAnswers(of partitions: Set<TopicPartition>) -> Bool {
-        let deadline =
-            MonotonicClock.now + UInt64(environment.configuration.revocationTimeoutMilliseconds) * 1_000_000
-        while submissions.isWaiting(for: partitions) {
-            guard MonotonicClock.now < deadline else {
-                environment.logger.warning(
-                    "the journal has not answered in time; Kafka messages may be delivered twice",
-                    metadata: ["partitions": "\(partitions.map(\.description).sorted().joined(separator: ", "))"])
-                return false
-            }
-            receiveAnswers(until: deadline)
-        }
-        return true
-    }
+    /// The time this many milliseconds from now.
+    func deadline(_ milliseconds: Int) -> UInt64 { MonotonicClock.now + UInt64(milliseconds) * 1_000_000 }
 
     // MARK: Backpressure and stop
 
-    private func stopConsuming() {
+    func stopConsuming() {
         isConsuming = false
         for assignment in assignments { assignment.intake.discardUnsubmitted() }
         environment.control.confirmStop()
@@ -341,6 +338,6 @@ final class ConsumerLoop {
         metrics.backpressure.record(isBackpressure ? 1 : 0)
         environment.logger.debug(
             isPaused ? "paused Kafka partitions" : "resumed Kafka partitions",
-            metadata: ["partitions": "\(affected.map(\.partition.description).joined(separator: ", "))"])
+            metadata: ["partitions": "\(PartitionNames(affected.map(\.partition)))"])
     }
 }

@@ -53,9 +53,10 @@ extension ConsumerLoop {
             troubles.brokersAreAway(text)
             fallthrough
         default:
+            let name = String(cString: rd_kafka_err2name(code))
+            metrics.countError(name)
             environment.logger.log(
-                level: .warning, limiter: warnings, "Kafka client error: \(text)",
-                metadata: ["code": "\(String(cString: rd_kafka_err2name(code)))"])
+                level: .warning, limiter: warnings, "Kafka client error: \(text)", metadata: ["code": "\(name)"])
         }
     }
 
@@ -82,15 +83,24 @@ extension ConsumerLoop {
         default:
             break
         }
+        let name = String(cString: rd_kafka_err2name(code))
+        metrics.countError(name)
         environment.logger.log(
             level: .warning, limiter: warnings, "Kafka consumer error: \(text)",
-            metadata: ["code": "\(String(cString: rd_kafka_err2name(code)))", "topic": "\(topic ?? "")"])
+            metadata: ["code": "\(name)", "topic": "\(topic ?? "")"])
     }
 
     /// librdkafka has raised a fatal error: the client can only be destroyed.
     private func fail() {
         troubles.isFatal = true
-        failure = KafkaFailure("fatal Kafka client error", consumer.fatalReason)
+        var reason = consumer.fatalReason
+        if rd_kafka_fatal_error(consumer.client, nil, 0) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+            let id = environment.configuration.groupInstanceID
+        {
+            reason +=
+                ": another process has the group.instance.id \"\(id)\" (KAFKA_GROUP_INSTANCE_ID), which must be unique"
+        }
+        failure = KafkaFailure("fatal Kafka client error", reason)
     }
 
     /// Asks brokers that could not be reached whether they are back: librdkafka reconnects by itself but does not say
@@ -117,6 +127,7 @@ extension ConsumerLoop {
         let partitions = assignments.map(status)
         for (assignment, status) in zip(assignments, partitions) {
             if let lag = status.lag { assignment.gauges.lag.record(lag) }
+            if let unjournaled = status.unjournaled { assignment.gauges.unjournaled.record(unjournaled) }
             assignment.gauges.uncommitted.record(status.uncommitted)
         }
         environment.control.setPartitions(partitions)
@@ -140,11 +151,11 @@ extension ConsumerLoop {
         let code = rd_kafka_get_watermark_offsets(
             consumer.client, partition.topic, partition.partition, &first, &end)
         if assignment.isPaused, let queriedEnd = assignment.queriedEnd { end = max(end, queriedEnd) }
-        let position = assignment.intake.position
+        let journaled = assignment.intake.journaled
         return KafkaPartitionStatus(
-            partition: partition, position: position, committed: assignment.committed,
-            end: code == RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0 ? end : nil,
-            uncommitted: max(0, (position ?? 0) - (assignment.committed ?? assignment.intake.start ?? 0)),
+            partition: partition, position: assignment.intake.position, committed: assignment.committed,
+            end: code == RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0 ? end : nil, journaled: journaled,
+            uncommitted: max(0, (journaled ?? 0) - (assignment.committed ?? assignment.intake.start ?? 0)),
             isPaused: assignment.isPaused)
     }
 

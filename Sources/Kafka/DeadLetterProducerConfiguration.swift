@@ -7,6 +7,8 @@ public struct DeadLetterProducerConfiguration: Sendable {
     public var bootstrapServers: String
     /// The topic that dead letters go to.
     public var topic: String
+    /// How the client and the brokers prove who they are.
+    public var security = KafkaSecurity()
     /// librdkafka properties, applied in order after our own defaults, so that they win. Can be the same as the
     /// source's: librdkafka ignores what only a consumer knows. `message.timeout.ms` (5 minutes here) is how long a
     /// message may stay unacknowledged until it is reported as failed.
@@ -54,10 +56,8 @@ extension DeadLetterProducerConfiguration {
         ("allow.auto.create.topics", "false"),
     ]
 
-    /// Checks everything that can be checked without a connection.
-    func validate() throws(KafkaConfigurationError) {
-        if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
-        // Kafka's rule for topic names.
+    /// Kafka's rule for topic names. [org.apache.kafka.common.internals.Topic]
+    static func checkName(_ topic: String, of setting: String) throws(KafkaConfigurationError) {
         let isName = topic.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -68,23 +68,30 @@ extension DeadLetterProducerConfiguration {
         }
         guard isName, (1...249).contains(topic.utf8.count), topic != ".", topic != ".." else {
             throw KafkaConfigurationError(
-                property: "topic", reason: "\"\(topic)\" is no topic name: 1 to 249 letters, digits, '.', '_' and '-'")
+                property: setting,
+                reason: "\"\(topic)\" is no topic name: 1 to 249 letters, digits, '.', '_' and '-'")
         }
+    }
+
+    /// Checks everything that can be checked without a connection.
+    func validate() throws(KafkaConfigurationError) {
+        if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
+        try Self.checkName(topic, of: "topic")
         try KafkaConfigurationError.check("maximumMessages", maximumMessages, 1...100_000)
         try KafkaConfigurationError.check("maximumBytes", maximumBytes, (1 << 20)...(1 << 30))
         try KafkaConfigurationError.check("minimumRestartMilliseconds", minimumRestartMilliseconds, 1...3_600_000)
         try KafkaConfigurationError.check(
             "maximumRestartMilliseconds", maximumRestartMilliseconds, minimumRestartMilliseconds...3_600_000)
+        try security.validate(with: properties)
         // librdkafka checks combinations and reads key files only when it makes a client.
-        let properties = try makeProperties(connects: false)
-        try properties.set("log_level", "0")
-        _ = try ProducerHandle(properties: properties, topic: topic, callbacks: nil)
+        let handle = try makeProperties(connects: false)
+        _ = try ProducerHandle(properties: handle, topic: topic, callbacks: nil)
     }
 
     /// librdkafka's form of the configuration.
     /// - Parameter connects: false leaves out the servers, so that a client made from it talks to no one.
     func makeProperties(connects: Bool = true) throws(KafkaConfigurationError) -> PropertiesHandle {
-        let handle = PropertiesHandle()
+        let handle = PropertiesHandle(words: security.words(with: properties))
         for (name, value) in Self.defaults { try handle.set(name, value) }
         do throws(KafkaConfigurationError) {
             // Every broker since 0.10 takes it, unlike zstd.
@@ -93,6 +100,7 @@ extension DeadLetterProducerConfiguration {
             // This librdkafka was built without: messages go as they are.
         }
         try handle.set(properties, refusing: Self.refused)
+        try security.apply(to: handle)
         if connects { try handle.set("bootstrap.servers", bootstrapServers) }
         for (name, value) in Self.reserved { try handle.set(name, value) }
         return handle

@@ -27,17 +27,30 @@ func words(for code: rd_kafka_resp_err_t) -> String { String(cString: rd_kafka_e
 /// Owns an `rd_kafka_conf_t` until a client is made from it.
 struct PropertiesHandle: ~Copyable {
     let pointer: OpaquePointer
+    /// Retained by this handle. (`discard self` does not let it have a plain reference.)
+    private let retainedWords: Unmanaged<KafkaSettingWords>
 
-    init() { pointer = rd_kafka_conf_new() }
+    /// - Parameter words: makes texts about the settings ones for operators.
+    init(words: KafkaSettingWords = KafkaSecurity().words(with: [])) {
+        pointer = rd_kafka_conf_new()
+        retainedWords = .passRetained(words)
+    }
 
-    deinit { rd_kafka_conf_destroy(pointer) }
+    deinit {
+        rd_kafka_conf_destroy(pointer)
+        retainedWords.release()
+    }
+
+    fileprivate var words: KafkaSettingWords { retainedWords.takeUnretainedValue() }
 
     /// Sets one property.
     /// - Throws: what librdkafka says about an unknown name or a value out of range.
     func set(_ name: String, _ value: String) throws(KafkaConfigurationError) {
         var reason = ""
         let result = withErrorText(&reason) { rd_kafka_conf_set(pointer, name, value, $0, $1) }
-        guard result == RD_KAFKA_CONF_OK else { throw KafkaConfigurationError(property: name, reason: reason) }
+        guard result == RD_KAFKA_CONF_OK else {
+            throw words.explain(KafkaConfigurationError(property: name, reason: reason))
+        }
     }
 
     /// Settings of ours that replace the properties of the same meaning: set twice, one would silently lose.
@@ -73,9 +86,11 @@ struct PropertiesHandle: ~Copyable {
         let client = withErrorText(&reason) { rd_kafka_new(type, pointer, $0, $1) }
         guard let client else {
             // Still ours: `deinit` destroys it.
+            let error = words.explain(KafkaConfigurationError(property: nil, reason: reason))
             _ = consume self
-            throw KafkaConfigurationError(property: nil, reason: reason)
+            throw error
         }
+        retainedWords.release()
         discard self
         return client
     }
@@ -107,6 +122,8 @@ class ClientCallbacks: @unchecked Sendable {
     let log: @Sendable (Int32, String, String) -> Void
     /// The client's queue was empty and is not any more. Must not call librdkafka (its queue lock is held).
     let wake: @Sendable () -> Void
+    /// Takes secrets out of librdkafka's texts. Set before the client is made.
+    fileprivate var redaction = SecretRedaction(secrets: [])
 
     init(log: @escaping @Sendable (Int32, String, String) -> Void, wake: @escaping @Sendable () -> Void) {
         self.log = log
@@ -125,11 +142,13 @@ class ClientCallbacks: @unchecked Sendable {
             // A client that failed to be made logs before it can be asked for its context.
             guard let client, let context = rd_kafka_opaque(client), let text else { return }
             let callbacks = ClientCallbacks.borrow(context)
-            callbacks.log(level, facility.map { String(cString: $0) } ?? "", String(cString: text))
+            callbacks.log(
+                level, facility.map { String(cString: $0) } ?? "", callbacks.redaction.text(String(cString: text)))
         }
         rd_kafka_conf_set_error_cb(properties.pointer) { _, code, text, context in
             let callbacks = ClientCallbacks.borrow(context!)
-            callbacks.clientHandler?.clientError(rd_kafka_resp_err_t(code), text.map { String(cString: $0) } ?? "")
+            callbacks.clientHandler?.clientError(
+                rd_kafka_resp_err_t(code), callbacks.redaction.text(text.map { String(cString: $0) } ?? ""))
         }
     }
 
@@ -153,7 +172,10 @@ struct ClientHandle: ~Copyable {
     ) throws(KafkaConfigurationError) {
         // Retained for librdkafka until `rd_kafka_destroy` has returned; released here if there will be no client.
         let context = callbacks.map { Unmanaged.passRetained($0) }
+        callbacks?.redaction = properties.words.redaction
         callbacks?.register(in: properties)
+        // librdkafka's own way is to write to standard error.
+        if callbacks == nil { rd_kafka_conf_set_log_cb(properties.pointer) { _, _, _, _ in } }
         do {
             pointer = try properties.makeClient(type)
         } catch {

@@ -24,22 +24,30 @@ final class KafkaMetrics {
     /// Where the group stands in one partition.
     final class PartitionGauges {
         let lag: Gauge
+        let unjournaled: Gauge
         let uncommitted: Gauge
 
         fileprivate init(_ partition: TopicPartition, _ factory: any MetricsFactory) {
             let dimensions = [("topic", partition.topic), ("partition", String(partition.partition))]
             lag = Gauge(label: "ingest_kafka_consumer_lag", dimensions: dimensions, factory: factory)
+            unjournaled = Gauge(label: "ingest_kafka_unjournaled_events", dimensions: dimensions, factory: factory)
             uncommitted = Gauge(label: "ingest_kafka_uncommitted_events", dimensions: dimensions, factory: factory)
         }
 
         /// The partition is someone else's now: its numbers must not stand still here.
         func destroy() {
             lag.destroy()
+            unjournaled.destroy()
             uncommitted.destroy()
         }
     }
 
     private let factory: any MetricsFactory
+    private var errors: [String: Counter] = [:]
+    /// Rebalances that brought partitions, took them in order, and took them without asking.
+    let assigned: Counter
+    let revoked: Counter
+    let lost: Counter
     private var streams: [StreamID: StreamCounters] = [:]
     /// 1 while partitions are paused because the journal has no room.
     let backpressure: Gauge
@@ -49,6 +57,21 @@ final class KafkaMetrics {
         backpressure = Gauge(
             label: "ingest_backpressure_active", dimensions: [("source", "kafka")], factory: factory)
         backpressure.record(0)
+        func rebalances(_ kind: String) -> Counter {
+            Counter(label: "ingest_kafka_rebalances_total", dimensions: [("kind", kind)], factory: factory)
+        }
+        assigned = rebalances("assigned")
+        revoked = rebalances("revoked")
+        lost = rebalances("lost")
+    }
+
+    /// Counts an error by librdkafka's name for it, of which there are some 200.
+    func countError(_ name: String) {
+        if errors[name] == nil {
+            errors[name] = Counter(
+                label: "ingest_kafka_errors_total", dimensions: [("error", name)], factory: factory)
+        }
+        errors[name]?.increment()
     }
 
     func counters(for stream: Stream) -> StreamCounters {

@@ -75,7 +75,9 @@ public struct KafkaPartitionStatus: Sendable, Equatable {
     public let committed: Int64?
     /// The partition's end: offset of the next message that will be written to it; `nil` before the first fetch.
     public let end: Int64?
-    /// Offsets taken and not yet committed.
+    /// Offset behind the last message that is in the journal, or was before this process took the partition over.
+    public let journaled: Int64?
+    /// Messages in the journal and not yet committed, counted in offsets.
     public let uncommitted: Int64
     /// Whether fetching is paused, because the journal has no room or consuming was stopped.
     public let isPaused: Bool
@@ -85,6 +87,13 @@ public struct KafkaPartitionStatus: Sendable, Equatable {
     public var lag: Int64? {
         guard let end, let start = committed ?? position else { return nil }
         return max(0, end - start)
+    }
+
+    /// Messages between the journal and the end, on their way or still in Kafka: with `uncommitted` they make up the
+    /// `lag`.
+    public var unjournaled: Int64? {
+        guard let end, let journaled else { return nil }
+        return max(0, end - journaled)
     }
 }
 

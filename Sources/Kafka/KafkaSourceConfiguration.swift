@@ -5,24 +5,37 @@ internal import IngestCore
 public struct KafkaSourceConfiguration: Sendable {
     /// `host:port`, several separated by commas.
     public var bootstrapServers: String
-    /// Topics to consume; a name that starts with `^` is a regular expression.
+    /// Topics to consume: names, and patterns that begin with `^` (see `TopicPattern`). Topics that are made later and
+    /// match a pattern are found within `topic.metadata.refresh.interval.ms`, 30 seconds here. Patterns never match
+    /// `deadLetterTopic` and Kafka's own topics, whose names begin with two underscores.
     public var topics: [String]
+    /// The topic that dead letters go to, if they do: it is never consumed.
+    public var deadLetterTopic: String?
     /// The consumer group that this process is a member of.
     public var groupID: String
+    /// Makes this process a static member of the group (`group.instance.id`): while it restarts, for up to
+    /// `session.timeout.ms`, its partitions stay its own and nobody else's are moved. Unique in the group.
+    public var groupInstanceID: String?
+    /// How the client and the brokers prove who they are.
+    public var security = KafkaSecurity()
     /// librdkafka properties, applied in order after our own defaults, so that they win. See librdkafka's
     /// CONFIGURATION.md for names and values.
     public var properties: [(name: String, value: String)] = []
     /// Top-level payload field that holds the event id.
     public var eventIDField = "event_id"
+    /// Where the events of some topics have their ids; the first rule that matches a topic decides. Where the id is not
+    /// there, it is looked for as in other topics.
+    public var eventIDRules: [EventIDRule] = []
     /// Milliseconds between two offset commits; 10 ms to 1 hour.
     public var commitIntervalMilliseconds = 1_000
     /// Bytes of messages taken from Kafka and not yet in the journal, over all partitions; beyond it partitions are
     /// paused. 4 MiB to 1 GiB. It can be exceeded by one message. librdkafka's own prefetching is bounded by
     /// `queued.max.messages.kbytes`.
     public var maximumInFlightBytes = 32 << 20
-    /// Milliseconds that giving up a partition waits for messages that are being written to the journal; up to 5
-    /// minutes.
-    public var revocationTimeoutMilliseconds = 5_000
+    /// Milliseconds that giving up a partition waits until what was taken from it is in ClickHouse, so that it can be
+    /// committed and its next owner delivers nothing again; up to 5 minutes, and never more than a third of
+    /// `max.poll.interval.ms`. What is not flushed by then is delivered from the journal all the same.
+    public var revocationTimeoutMilliseconds = 10_000
     /// Milliseconds that one request to the group coordinator may take where the poll thread waits for it: reading
     /// committed offsets on assignment, the last commit on revocation and on `close()`.
     public var requestTimeoutMilliseconds = 10_000
@@ -36,6 +49,28 @@ public struct KafkaSourceConfiguration: Sendable {
         self.bootstrapServers = bootstrapServers
         self.topics = topics
         self.groupID = groupID
+    }
+}
+
+/// Where the events of some topics have their ids.
+public struct EventIDRule: Sendable, Equatable {
+    /// The place of an id.
+    public enum Source: Sendable, Equatable {
+        /// A top-level field of the payload.
+        case field(String)
+        /// A header of the message; its value is the id, UTF-8. The first one counts if there are several.
+        case header(String)
+    }
+
+    /// A topic's name, or a pattern that begins with `^` (see `TopicPattern`).
+    public let topic: String
+    /// Where their ids are.
+    public let source: Source
+
+    /// Pairs the two.
+    public init(topic: String, source: Source) {
+        self.topic = topic
+        self.source = source
     }
 }
 
@@ -79,6 +114,8 @@ extension KafkaSourceConfiguration {
         ("partition.assignment.strategy", "cooperative-sticky"),
         // A group without offsets starts with what the topic holds: nothing may be missed.
         ("auto.offset.reset", "earliest"),
+        // Messages of transactions that were aborted are none. librdkafka's default as well, but not to be left to it.
+        ("isolation.level", "read_committed"),
         // librdkafka 2.0.2 looks at a buffer that was full again only after up to a second, so a small one caps
         // throughput at about its size a second: measured 300,000 messages/s with 16 MiB and the default of 100,000
         // messages, 1,300,000 with these.
@@ -91,10 +128,7 @@ extension KafkaSourceConfiguration {
     func validate() throws(KafkaConfigurationError) {
         if bootstrapServers.isEmpty { throw KafkaConfigurationError(property: "bootstrap.servers", reason: "is empty") }
         if groupID.isEmpty { throw KafkaConfigurationError(property: "group.id", reason: "is empty") }
-        if topics.isEmpty || topics.contains("") {
-            throw KafkaConfigurationError(
-                property: "topics", reason: "at least one is needed, and none without a name")
-        }
+        try checkTopics()
         if eventIDField.isEmpty { throw KafkaConfigurationError(property: "eventIDField", reason: "is empty") }
         try KafkaConfigurationError.check("commitIntervalMilliseconds", commitIntervalMilliseconds, 10...3_600_000)
         try KafkaConfigurationError.check(
@@ -104,20 +138,79 @@ extension KafkaSourceConfiguration {
         try KafkaConfigurationError.check("minimumRestartMilliseconds", minimumRestartMilliseconds, 1...3_600_000)
         try KafkaConfigurationError.check(
             "maximumRestartMilliseconds", maximumRestartMilliseconds, minimumRestartMilliseconds...3_600_000)
+        try security.validate(with: properties)
         // librdkafka checks combinations and reads key files only when it makes a client.
-        let properties = try makeProperties(connects: false)
-        try properties.set("log_level", "0")
-        _ = try ConsumerHandle(properties: properties, callbacks: nil)
+        let handle = try makeProperties(connects: false)
+        _ = try ConsumerHandle(properties: handle, callbacks: nil)
+    }
+
+    private func checkTopics() throws(KafkaConfigurationError) {
+        if topics.isEmpty || topics.contains("") {
+            throw KafkaConfigurationError(
+                property: "topics", reason: "at least one is needed, and none without a name")
+        }
+        for topic in topics { _ = try Self.pattern(topic, of: "topics") }
+        if let deadLetterTopic, topics.contains(deadLetterTopic) {
+            throw KafkaConfigurationError(
+                property: "topics",
+                reason: "\"\(deadLetterTopic)\" is where dead letters go: they would be consumed again, without end")
+        }
+        for rule in eventIDRules {
+            _ = try Self.pattern(rule.topic, of: "eventIDRules")
+            let name =
+                switch rule.source {
+                case .field(let name), .header(let name): name
+                }
+            guard rule.topic.isEmpty || name.isEmpty else { continue }
+            throw KafkaConfigurationError(
+                property: "eventIDRules", reason: "a topic, a field or a header without a name")
+        }
+    }
+
+    /// Compiles a name or pattern.
+    static func pattern(_ text: String, of setting: String) throws(KafkaConfigurationError) -> TopicPattern {
+        do throws(TopicPattern.Invalid) {
+            return try TopicPattern(text)
+        } catch {
+            throw KafkaConfigurationError(
+                property: setting, reason: "\"\(text)\" is no regular expression: \(error)")
+        }
+    }
+
+    /// Topics that no pattern matches, as librdkafka takes them: those of the user's properties, and ours.
+    private var ignoredTopics: String {
+        var own = topics.contains { $0.hasPrefix("__") } ? [] : ["^__"]
+        if let deadLetterTopic {
+            own.append(
+                "^\(deadLetterTopic.split(separator: ".", omittingEmptySubsequences: false).joined(separator: "[.]"))$")
+        }
+        return (properties.filter { $0.name == "topic.blacklist" }.suffix(1).map(\.value) + own).joined(separator: ",")
     }
 
     /// librdkafka's form of the configuration.
     /// - Parameter connects: false leaves out the servers, so that a client made from it talks to no one.
     func makeProperties(connects: Bool = true) throws(KafkaConfigurationError) -> PropertiesHandle {
-        let handle = PropertiesHandle()
+        let handle = PropertiesHandle(words: security.words(with: properties))
         for (name, value) in Self.defaults { try handle.set(name, value) }
+        // librdkafka's five minutes are long for a topic that somebody has just made.
+        if topics.contains(where: TopicPattern.isPattern) {
+            try handle.set("topic.metadata.refresh.interval.ms", "30000")
+        }
         try handle.set(properties, refusing: Self.refused)
+        try security.apply(to: handle)
+        if topics.contains(where: TopicPattern.isPattern) { try handle.set("topic.blacklist", ignoredTopics) }
         if connects { try handle.set("bootstrap.servers", bootstrapServers) }
         try handle.set("group.id", groupID)
+        if let groupInstanceID {
+            if properties.contains(where: { $0.name == "group.instance.id" }) {
+                throw KafkaConfigurationError(
+                    property: "group.instance.id", reason: "is set by the group instance id setting, not here as well")
+            }
+            if groupInstanceID.isEmpty {
+                throw KafkaConfigurationError(property: "group.instance.id", reason: "is empty")
+            }
+            try handle.set("group.instance.id", groupInstanceID)
+        }
         for (name, value) in Self.reserved { try handle.set(name, value) }
         return handle
     }

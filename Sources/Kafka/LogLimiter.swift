@@ -61,6 +61,8 @@ extension Logger {
             if facility == "CONFWARN", text.contains("and will be ignored by this") {
                 return debug("librdkafka: \(text)", metadata: metadata)
             }
+            // Debug lines come only where the property `debug` asks for them.
+            guard level < 7 else { return debug("librdkafka: \(text)", metadata: metadata) }
             log(level: Level(syslog: level), limiter: limiter, "librdkafka: \(text)", metadata: metadata)
         }
     }

@@ -6,10 +6,15 @@ internal import Logging
 extension ConsumerLoop {
     /// A commit whose answer never came (its coordinator vanished) is given up after this time.
     private static let answerTimeout: UInt64 = 60_000_000_000
+    private static let rebalanceCheckInterval: UInt64 = 50_000_000
 
     /// Sends the next commit if it is time; the answer comes to `commitAnswered`.
     func commitIfDue(_ now: UInt64) {
         guard now >= nextCommitAt else { return }
+        guard !callbacks.isJoining else {
+            nextCommitAt = now + Self.rebalanceCheckInterval
+            return
+        }
         nextCommitAt = now + UInt64(environment.configuration.commitIntervalMilliseconds) * 1_000_000
         if let commitSentAt, now < commitSentAt + Self.answerTimeout { return }
         guard let offsets = committable() else { return }
@@ -18,30 +23,38 @@ extension ConsumerLoop {
         commitSentAt = now
     }
 
-    /// Commits everything that may be, and waits for the answers, a bounded time.
-    func commitAndWait() {
+    /// Commits everything that may be, and waits for the answers, each `requestTimeoutMilliseconds` at most.
+    /// - Parameter outlastsRebalance: waits for the end of a rebalance that is in progress and commits then.
+    func commitAndWait(until deadline: UInt64, outlastsRebalance: Bool = false) {
         // The ledger announces a further commit only when it knows of the last: what was flushed meanwhile takes a
         // second round. Where one fails the others would, too, each after its full time.
-        for _ in 0..<3 {
-            guard commitOnceAndWait() else { return }
+        var rounds = 0
+        while rounds < 3 {
+            let code =
+                callbacks.isJoining ? RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS : commitOnceAndWait(until: deadline)
+            switch code {
+            case RD_KAFKA_RESP_ERR_NO_ERROR:
+                rounds += 1
+            case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS where outlastsRebalance && MonotonicClock.now < deadline:
+                receiveAnswers(until: min(deadline, MonotonicClock.now + Self.rebalanceCheckInterval))
+            default:
+                return
+            }
         }
     }
 
-    /// - Returns: whether something was committed.
-    private func commitOnceAndWait() -> Bool {
-        guard let offsets = committable() else { return false }
-        var milliseconds = environment.configuration.requestTimeoutMilliseconds
-        if let closeDeadline {
-            let now = MonotonicClock.now
-            guard now < closeDeadline else { return false }
-            milliseconds = min(milliseconds, Int((closeDeadline - now) / 1_000_000))
-        }
-        var isCommitted = false
+    /// - Returns: `nil` if there is nothing to commit or no time.
+    private func commitOnceAndWait(until deadline: UInt64) -> rd_kafka_resp_err_t? {
+        let now = MonotonicClock.now
+        guard now < deadline, let offsets = committable() else { return nil }
+        let milliseconds = min(
+            environment.configuration.requestTimeoutMilliseconds, Int((deadline - now) / 1_000_000))
+        var result = RD_KAFKA_RESP_ERR_NO_ERROR
         consumer.commitAndWait(offsets, timeoutMilliseconds: milliseconds) { code, offsets in
-            isCommitted = code == RD_KAFKA_RESP_ERR_NO_ERROR
+            result = code
             settle(code, offsets)
         }
-        return isCommitted
+        return result
     }
 
     func commitAnswered(_ code: rd_kafka_resp_err_t, _ offsets: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?)
@@ -85,6 +98,7 @@ extension ConsumerLoop {
 
     /// Nothing is lost: the ledger offers the same offsets again.
     private func commitFailed(_ code: rd_kafka_resp_err_t) {
+        metrics.countError(String(cString: rd_kafka_err2name(code)))
         environment.logger.log(
             level: .warning, limiter: warnings, "an offset commit failed and is repeated",
             metadata: ["reason": "\(words(for: code))"])

@@ -69,6 +69,9 @@ final class PartitionIntake {
         position = start
     }
 
+    /// Offset behind what was accepted; `nil` while `position` is.
+    var journaled: Int64? { runs.first?.offsets.lowerBound ?? position }
+
     /// Whether the journal has no room for the partition's messages, so that no more should be fetched. What passes
     /// within milliseconds does not count.
     var isBlocked: Bool {

@@ -1,4 +1,5 @@
 internal import CKafka
+internal import CoreMetrics
 internal import IngestCore
 internal import Logging
 
@@ -11,7 +12,8 @@ extension ConsumerLoop: ConsumerHandler {
         switch code {
         case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
             do throws(KafkaFailure) {
-                try prepareAssignment(list)
+                // On closing they are taken only to be left again.
+                if !isClosing { try prepareAssignment(list) }
             } catch {
                 // The group wants an answer before it can be left. What is assigned without an entry in `assignments`
                 // is neither consumed nor committed.
@@ -22,9 +24,9 @@ extension ConsumerLoop: ConsumerHandler {
             } else {
                 check(rd_kafka_assign(consumer.client, list.pointer), "can't take over partitions")
             }
-            if failure == nil { pauseAndResume(MonotonicClock.now) }
+            if failure == nil, !isClosing { pauseAndResume(MonotonicClock.now) }
         case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
-            giveUp(list.partitions, isLost: rd_kafka_assignment_lost(consumer.client) != 0)
+            giveUp(list.partitions)
             if isCooperative {
                 check(rd_kafka_incremental_unassign(consumer.client, list.pointer), "can't give up partitions")
             } else {
@@ -41,11 +43,16 @@ extension ConsumerLoop: ConsumerHandler {
         let partitions = list.partitions
         guard !partitions.isEmpty else { return }
         // While an earlier submission is under way the ledger does not know yet what the journal holds.
-        guard waitForAnswers(of: Set(partitions)) else {
+        let configuration = environment.configuration
+        let times = CallbackTimes(pollInterval: pollInterval)
+        guard
+            waitForAnswers(
+                of: Set(partitions), until: min(deadline(configuration.revocationTimeoutMilliseconds), times.firstEnd))
+        else {
             throw KafkaFailure("can't take over partitions", "the journal has not answered what was consumed before")
         }
-        let code = rd_kafka_committed(
-            consumer.client, list.pointer, Int32(environment.configuration.requestTimeoutMilliseconds))
+        let milliseconds = min(configuration.requestTimeoutMilliseconds, times.millisecondsLeft)
+        let code = rd_kafka_committed(consumer.client, list.pointer, Int32(milliseconds))
         guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaFailure("can't read committed offsets", code) }
         for index in partitions.indices where list[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
             throw KafkaFailure("can't read committed offsets", "\(partitions[index]): \(words(for: list[index].err))")
@@ -55,7 +62,7 @@ extension ConsumerLoop: ConsumerHandler {
             let committed = list[index].offset >= 0 ? list[index].offset : nil
             let start = environment.ledger.assigned(partition, committed: committed)
             list[index].offset = start ?? Int64(RD_KAFKA_OFFSET_INVALID)
-            let stream = environment.routes.stream(for: partition.topic)
+            let stream = environment.routes.stream(forTopic: partition.topic)
             added.append(
                 Assignment(
                     number: submissions.makeAssignmentNumber(),
@@ -65,33 +72,13 @@ extension ConsumerLoop: ConsumerHandler {
         }
         assign(assignments + added)
         troubles.groupWasJoined()
+        metrics.assigned.increment()
         environment.logger.info(
             "took over Kafka partitions",
             metadata: [
-                "partitions": "\(Self.names(partitions))",
-                "start":
-                    "\(added.map { $0.intake.start.map(String.init) ?? "auto.offset.reset" }.joined(separator: ", "))",
+                "partitions": "\(PartitionNames(partitions))",
+                "start": "\(PartitionNames(added.map { $0.intake.start.map(String.init) ?? "auto.offset.reset" }))",
             ])
-    }
-
-    /// Gives partitions back in order: nothing new is submitted, what was submitted is waited for, and what is flushed
-    /// by then is committed. (To wait for the flush itself is the place between the two.)
-    private func giveUp(_ partitions: [TopicPartition], isLost: Bool) {
-        let affected = Set(partitions)
-        for assignment in assignments where affected.contains(assignment.partition) {
-            assignment.intake.discardUnsubmitted()
-        }
-        waitForAnswers(of: affected)
-        // Lost partitions may have another owner already, whose commits ours would undo.
-        if !isLost, closeDeadline == nil { commitAndWait() }
-        environment.logger.info(
-            isLost ? "lost Kafka partitions" : "gave up Kafka partitions",
-            metadata: ["partitions": "\(Self.names(partitions))"])
-        release(partitions)
-    }
-
-    private static func names(_ partitions: [TopicPartition]) -> String {
-        partitions.map(\.description).joined(separator: ", ")
     }
 
     /// Forgets partitions.

@@ -13,6 +13,7 @@ final class Flusher: Sendable {
         case sent(StreamID, Range<UInt64>, InsertOutcome, nanoseconds: UInt64)
         case advanced(StreamID, UInt64, StreamFlusher.AdvanceResult)
         case retryNow(StreamID?)
+        case flushNow
         case drain
     }
 
@@ -83,6 +84,9 @@ final class Flusher: Sendable {
     /// Try the stream again now if it is held or in a pause; `nil` means all streams.
     func retryNow(_ stream: StreamID?) { mailbox.send(.retryNow(stream)) }
 
+    /// Send what was committed before this call without waiting for more.
+    func flushNow() { mailbox.send(.flushNow) }
+
     /// Whether, since `drain`, every stream was flushed or its last try has failed.
     var isDrained: Bool { published.withLock { $0.values.allSatisfy(\.isDrained) } }
 
@@ -152,6 +156,8 @@ final class Flusher: Sendable {
                 report(stream, position..<position, before)
             case .retryNow(let stream):
                 for stream in stream.map({ [$0] }) ?? streams { machines[stream]?.retryNow(now: now) }
+            case .flushNow:
+                for stream in streams { machines[stream]?.flushNow() }
             case .drain:
                 isDraining = true
                 for stream in streams {

@@ -10,8 +10,8 @@ public import Logging
 ///                                            InsertionWaiters (ack=inserted) <-------------+--> PartitionLedger
 ///                                       DeadLetterForwarder -> DLQ topic     <-------------+
 public final class Pipeline: Sendable {
-    private let journal: Journal
-    private let flusher: Flusher
+    let journal: Journal
+    let flusher: Flusher
     private let forwarder: DeadLetterForwarder?
     private let waiters = InsertionWaiters()
     private let metrics: PipelineMetrics

@@ -102,6 +102,8 @@ struct StreamFlusher {
     private var unplannedBytes: Int
     /// When waiting events arrived: events before `end` were there at `time`.
     private var arrivals: [(end: UInt64, time: UInt64)] = []
+    /// Events before it wait for no others.
+    private var dueBefore: UInt64 = 0
 
     /// What is done but not yet durably behind the position.
     private var pending: Advance
@@ -282,6 +284,9 @@ struct StreamFlusher {
             storeFull = (journalRetryAt, reason)
         }
     }
+
+    /// Cut batches of what is there without waiting for more.
+    mutating func flushNow() { dueBefore = tail }
 
     /// Flush what is there without waiting for more; one failed try ends it.
     mutating func drain(now: UInt64) {
@@ -467,6 +472,7 @@ struct StreamFlusher {
     }
 
     private func isAgeDue(_ now: UInt64) -> Bool {
+        if planned < dueBefore { return true }
         guard let oldest = arrivals.first else { return false }
         return now >= oldest.time + limits.maxAge
     }

@@ -178,6 +178,7 @@ private struct StatusDocument: Encodable {
         let committed: Int64?
         let end: Int64?
         let lag: Int64?
+        let unjournaled: Int64?
         let uncommitted: Int64
         let paused: Bool
     }
@@ -227,8 +228,8 @@ private struct StatusDocument: Encodable {
             partitions: (kafka?.partitions ?? []).map {
                 PartitionPart(
                     topic: $0.partition.topic, partition: $0.partition.partition, position: $0.position,
-                    committed: $0.committed, end: $0.end, lag: $0.lag, uncommitted: $0.uncommitted,
-                    paused: $0.isPaused)
+                    committed: $0.committed, end: $0.end, lag: $0.lag, unjournaled: $0.unjournaled,
+                    uncommitted: $0.uncommitted, paused: $0.isPaused)
             })
     }
 }

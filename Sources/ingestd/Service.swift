@@ -28,8 +28,6 @@ final class Service: Sendable {
     /// Opens the journal and makes the parts; nothing runs yet.
     /// - Throws: what is wrong with the configuration or the journal, in words for the operator.
     init(_ configuration: ServiceConfiguration, registry: PrometheusRegistry, logger: Logger) throws {
-        // Serving in plain text where TLS was asked for would be a leak.
-        guard configuration.http.tlsCertificate == nil else { throw UnsupportedSetting.tls }
         self.configuration = configuration
         self.logger = logger
         journal = try Journal.open(configuration.journalConfiguration, logger: logger)
@@ -43,7 +41,7 @@ final class Service: Sendable {
         let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(
-                configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: journal,
+                configuration: configuration.kafkaConfiguration, routes: routes, intake: journal, ledger: pipeline,
                 logger: logger)
         } else {
             kafka = nil
@@ -144,16 +142,6 @@ private struct ListenFailure: Error, CustomStringConvertible {
 
     var description: String {
         "can't listen on \(address) (HTTP_HOST, HTTP_PORT): \(reason)"
-    }
-}
-
-/// A setting that is reserved for what this version can't do yet.
-enum UnsupportedSetting: Error, CustomStringConvertible {
-    case tls
-
-    var description: String {
-        "HTTP_TLS_CERTIFICATE is set, but this version serves plain HTTP only: unset it, and put a proxy that "
-            + "terminates TLS in front"
     }
 }
 

@@ -67,7 +67,16 @@ enum Telemetry {
             name: "ingest_kafka_consumer_lag",
             help: "Messages behind the end of the partition, from the committed offset."),
         MetricDescription(
-            name: "ingest_kafka_uncommitted_events", help: "Events consumed but not committed yet, by partition."),
+            name: "ingest_kafka_unjournaled_events",
+            help: "Messages behind the end of the partition, from what the journal has."),
+        MetricDescription(
+            name: "ingest_kafka_uncommitted_events",
+            help: "Events in the journal but not committed yet, by partition."),
+        MetricDescription(
+            name: "ingest_kafka_rebalances_total",
+            help: "Times that partitions were assigned to this process, revoked in order, or lost."),
+        MetricDescription(
+            name: "ingest_kafka_errors_total", help: "Errors of the Kafka consumer, by librdkafka's name for them."),
         MetricDescription(
             name: "ingest_backpressure_active", help: "1 while a source is held back because the journal has no room."),
     ]

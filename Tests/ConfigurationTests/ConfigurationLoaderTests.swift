@@ -90,6 +90,18 @@ func problems(
             "KAFKA_DLQ_FORWARDING": "on", "JOURNAL_RETAIN_BYTES": "7MiB", "JOURNAL_HIGH_WATERMARK_PERCENT": "70",
             "JOURNAL_LOW_WATERMARK_PERCENT": "60", "JOURNAL_DEAD_LETTERS_MAX_BYTES": "7MiB",
             "HOLD_AFTER_REJECTED": "7",
+            "HTTP_MAX_BUFFERED_BYTES": "70MiB", "HTTP_MAX_REQUEST_EVENTS": "7", "HTTP_MAX_EVENT_BYTES": "7KiB",
+            "HTTP_MAX_COMPRESSION_RATIO": "7", "HTTP_MAX_CONNECTIONS": "7", "HTTP_HEADER_TIMEOUT": "7s",
+            "HTTP_IDLE_TIMEOUT": "7s", "HTTP_REQUEST_TIMEOUT": "7m", "HTTP_IDEMPOTENCY_WINDOW": "7m",
+            "HTTP_IDEMPOTENCY_MAX_KEYS": "7", "HTTP_TOKENS_PATH": certificate, "HTTP_OPERATIONS_TOKEN": "o",
+            "HTTP_TLS_CLIENT_CA": certificate, "HTTP_CORS_ORIGINS": "https://a.example,http://b:8080",
+            "KAFKA_GROUP_INSTANCE_ID": "i", "KAFKA_REVOKE_TIMEOUT": "7s", "KAFKA_MAX_IN_FLIGHT_BYTES": "7MiB",
+            "KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_SASL_MECHANISM": "scram-sha-256",
+            "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p", "KAFKA_TLS_CA": certificate,
+            "KAFKA_TLS_CERTIFICATE": certificate, "KAFKA_TLS_KEY": certificate, "KAFKA_TLS_KEY_PASSWORD": "p",
+            "KAFKA_TOPIC_PARTITIONS": "7", "KAFKA_TOPIC_REPLICATION": "3", "KAFKA_TOPIC_RETENTION": "1d",
+            "KAFKA_DLQ_PARTITIONS": "7", "KAFKA_DLQ_RETENTION": "1d", "KAFKA_INIT_TIMEOUT": "7s",
+            "EVENT_ID_SOURCES": "a=field:f,b=header:x-id",
         ]
         #expect(Set(texts.keys) == Set(SettingTable.all.map(\.name)))
         let fromEnvironment = try load(environment: texts).get().configuration
@@ -148,6 +160,13 @@ func problems(
         ("KAFKA_BOOTSTRAP_SERVERS", ["KAFKA_BOOTSTRAP_SERVERS": ""]),
         ("KAFKA_DLQ_TOPIC", ["KAFKA_DLQ_TOPIC": ""]),
         ("KAFKA_DLQ_TOPIC", ["KAFKA_TOPICS": "a,events.dlq"]),
+        ("HTTP_TLS_CLIENT_CA", ["HTTP_TLS_CLIENT_CA": "/dev/null"]),
+        ("HTTP_TOKENS_PATH", ["HTTP_TOKENS_PATH": "/nowhere/tokens"]),
+        ("HTTP_MAX_BUFFERED_BYTES", ["HTTP_MAX_BUFFERED_BYTES": "1MiB"]),
+        ("HTTP_REQUEST_TIMEOUT", ["HTTP_REQUEST_TIMEOUT": "9s"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_TLS_CA": "/nowhere/ca.pem", "KAFKA_SECURITY_PROTOCOL": "ssl"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_TLS_CERTIFICATE": "/dev/null", "KAFKA_SECURITY_PROTOCOL": "ssl"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "KAFKA_SASL_USERNAME": "u"]),
     ])
     func relations(subject: String, environment: [String: String]) {
         #expect(problems(environment: environment).map(\.subject) == [subject])

@@ -23,6 +23,17 @@ import Testing
         ("JOURNAL_MIN_FREE_DISK_BYTES", "256MiB"), ("KAFKA_DLQ_FORWARDING", "auto"), ("JOURNAL_RETAIN_BYTES", "0"),
         ("JOURNAL_HIGH_WATERMARK_PERCENT", "100"), ("JOURNAL_LOW_WATERMARK_PERCENT", "90"),
         ("JOURNAL_DEAD_LETTERS_MAX_BYTES", "1GiB"), ("HOLD_AFTER_REJECTED", "10000"),
+        ("HTTP_MAX_BUFFERED_BYTES", "256MiB"), ("HTTP_MAX_REQUEST_EVENTS", "1000000"),
+        ("HTTP_MAX_EVENT_BYTES", "32MiB"), ("HTTP_MAX_COMPRESSION_RATIO", "200"), ("HTTP_MAX_CONNECTIONS", "4096"),
+        ("HTTP_HEADER_TIMEOUT", "10s"), ("HTTP_IDLE_TIMEOUT", "60s"), ("HTTP_REQUEST_TIMEOUT", "5m"),
+        ("HTTP_IDEMPOTENCY_WINDOW", "1h"), ("HTTP_IDEMPOTENCY_MAX_KEYS", "1000000"), ("HTTP_TOKENS_PATH", ""),
+        ("HTTP_TLS_CLIENT_CA", ""), ("HTTP_CORS_ORIGINS", ""), ("KAFKA_GROUP_INSTANCE_ID", ""),
+        ("KAFKA_REVOKE_TIMEOUT", "10s"), ("KAFKA_MAX_IN_FLIGHT_BYTES", "32MiB"),
+        ("KAFKA_SECURITY_PROTOCOL", ""), ("KAFKA_SASL_MECHANISM", ""), ("KAFKA_SASL_USERNAME", ""),
+        ("KAFKA_SASL_PASSWORD", ""), ("KAFKA_TLS_CA", ""), ("KAFKA_TLS_CERTIFICATE", ""), ("KAFKA_TLS_KEY", ""),
+        ("KAFKA_TLS_KEY_PASSWORD", ""), ("KAFKA_TOPIC_PARTITIONS", "6"), ("KAFKA_TOPIC_REPLICATION", "1"),
+        ("KAFKA_TOPIC_RETENTION", "7d"), ("KAFKA_DLQ_PARTITIONS", "1"), ("KAFKA_DLQ_RETENTION", "30d"),
+        ("KAFKA_INIT_TIMEOUT", "1m"), ("EVENT_ID_SOURCES", ""),
     ]
 
     @Test func promisedNamesAndDefaultsHold() throws {
@@ -32,9 +43,11 @@ import Testing
             try setting.apply(value, &configuration)
             #expect(configuration == ServiceConfiguration(), "\(name) has the promised default")
         }
-        let token = try #require(SettingTable.byName["HTTP_TOKEN"])
-        #expect(token.defaultText == nil && ServiceConfiguration().http.token == nil)
-        #expect(SettingTable.all.count == Self.promised.count + 1, "every setting is in the list above")
+        for name in ["HTTP_TOKEN", "HTTP_OPERATIONS_TOKEN"] {
+            #expect(try #require(SettingTable.byName[name]).defaultText == nil)
+        }
+        #expect(ServiceConfiguration().http.token == nil && ServiceConfiguration().http.operationsToken == nil)
+        #expect(SettingTable.all.count == Self.promised.count + 2, "every setting is in the list above")
     }
 
     @Test func defaultsAreLoadedFromNothing() throws {

@@ -103,6 +103,43 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        (#"^orders\..*,events"#, [#"^orders\..*"#, "events"]), (#"^a\\.b"#, [#"^a\.b"#]), (#"^a{1\,2}"#, ["^a{1,2}"]),
+    ])
+    func topicsAndPatterns(text: String, expected: [String]) throws {
+        let type = SettingType<[String]>.list(of: .topicOrPattern)
+        #expect(try type.parse(text) == expected)
+        #expect(try type.parse(try #require(type.format(expected))) == expected)
+    }
+
+    @Test(arguments: ["^(", "a b", ".", "^a\u{1}", ""])
+    func badTopicsAndPatterns(text: String) {
+        #expect(throws: InvalidValue.self) { try SettingType.topicOrPattern.parse(text) }
+    }
+
+    @Test(arguments: ["*", "https://a.example", "http://localhost:3000", "http://[::1]:80"])
+    func origins(text: String) throws {
+        #expect(try SettingType.origin.parse(text) == text)
+    }
+
+    @Test(arguments: ["", "a.example", "https://a.example/", "https://a.example/x", "ftp://a", "HTTPS://a", "https://"])
+    func badOrigins(text: String) {
+        #expect(throws: InvalidValue.self) { try SettingType.origin.parse(text) }
+    }
+
+    @Test func eventIDSources() throws {
+        let type = SettingType.eventIDSources
+        let sources = [
+            EventIDSource(topic: "a.b", place: .field, name: "order:id"),
+            EventIDSource(topic: "c", place: .header, name: "x-id"),
+        ]
+        #expect(try type.parse("a.b=field:order:id, c=header:x-id") == sources)
+        #expect(try type.parse(try #require(type.format(sources))) == sources)
+        for text in ["a", "a=", "a=field", "a=field:", "a=body:x", "a b=field:x", "a=field:x,a=header:y"] {
+            #expect(throws: InvalidValue.self, "\(text)") { try type.parse(text) }
+        }
+    }
+
     @Test func errorClasses() throws {
         #expect(
             try SettingType.errorClasses.parse("27=transient,60=row_data")

@@ -126,6 +126,7 @@ final class ScriptedOperations: ServiceOperations {
         var orders: [String] = []
         /// What they answer; `nil` lets them succeed.
         var failure: OperationFailure?
+        var metrics = Array("up 1\n".utf8)
     }
 
     let script = Mutex(Script())
@@ -139,7 +140,7 @@ final class ScriptedOperations: ServiceOperations {
     func liveness() -> [ComponentHealth] { script.withLock { $0.liveness } }
     func readiness() -> [ComponentHealth] { script.withLock { $0.readiness } }
     func statusDocument() -> [UInt8] { Array(#"{"state":"fine"}"#.utf8) }
-    func metricsText() -> [UInt8] { Array("up 1\n".utf8) }
+    func metricsText() -> [UInt8] { script.withLock { $0.metrics } }
 
     var orders: [String] { script.withLock { $0.orders } }
 
@@ -202,7 +203,10 @@ struct Server {
     static let events = Stream(id: StreamID(rawValue: 1), table: "events")
     static let clicks = Stream(id: StreamID(rawValue: 2), table: "shop.\"clicks\"")
 
-    func connect() async throws -> RawConnection { try await RawConnection.open(port: port) }
+    /// - Parameter reads: else the connection takes nothing of what the server sends.
+    func connect(reads: Bool = true) async throws -> RawConnection {
+        try await RawConnection.open(port: port, reads: reads)
+    }
 
     /// One request on a connection of its own.
     func post(_ target: String, _ body: String, headers: [String] = []) async throws -> RawConnection.Response {

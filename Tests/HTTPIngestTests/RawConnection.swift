@@ -1,6 +1,7 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// A TCP connection that sends what the test says, byte for byte, and reads HTTP/1.1 responses.
 final class RawConnection {
@@ -16,12 +17,18 @@ final class RawConnection {
     private var incoming: AsyncThrowingStream<ByteBuffer, any Error>.AsyncIterator
     private var pending = ByteBuffer()
 
-    static func open(port: Int) async throws -> RawConnection {
+    /// - Parameter tls: speaks TLS; the server's certificate must then be one for 127.0.0.1.
+    static func open(port: Int, tls: NIOSSLContext? = nil, reads: Bool = true) async throws -> RawConnection {
         let (stream, continuation) = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelOption(.autoRead, value: reads)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: tls, serverHostname: nil))
+                    }
                     try channel.pipeline.syncOperations.addHandler(Receiver(continuation))
                 }
             }
@@ -49,6 +56,17 @@ final class RawConnection {
     func get(_ target: String, method: String = "GET", headers: [String] = []) async throws {
         let lines = ["\(method) \(target) HTTP/1.1", "Host: test"] + headers
         try await send(lines.joined(separator: "\r\n") + "\r\n\r\n")
+    }
+
+    /// Sends a text again and again, slowly, until the task is canceled or the connection is closed.
+    func trickle(_ text: String) -> Task<Void, any Error> {
+        let channel = channel
+        return Task {
+            while true {
+                try await channel.writeAndFlush(ByteBuffer(string: text))
+                try await Task.sleep(for: .milliseconds(10))
+            }
+        }
     }
 
     /// Ends the sending direction.

@@ -135,6 +135,20 @@ import Testing
         #expect(checkpoint.committable == 200)
     }
 
+    @Test func aPartitionIsSettledOnceNothingIsOnItsWay() {
+        #expect(PartitionCheckpoint().isSettled)
+        var checkpoint = taken()
+        #expect(!checkpoint.isSettled)
+        checkpoint.flush(stream: a, entryEnd: 51, offset: 150)
+        #expect(!checkpoint.isSettled)
+        checkpoint.hold(at: 160)
+        checkpoint.advance(stream: a, to: 101)
+        #expect(!checkpoint.isSettled)
+        checkpoint.hold(at: nil)
+        // Whether it is committed is another question.
+        #expect(checkpoint.isSettled && checkpoint.committed != 200)
+    }
+
     @Test func holdsNeverMoveCommitsBack() {
         var checkpoint = taken()
         checkpoint.advance(stream: a, to: 101)

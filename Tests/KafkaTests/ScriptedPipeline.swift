@@ -166,6 +166,8 @@ final class ScriptedLedger: PartitionLedger {
         var calls: [Call] = []
         var askedAt = ContinuousClock.now
         var askCount = 0
+        var unsettled: Set<TopicPartition> = []
+        var flushRequestCount = 0
     }
 
     private let state = Mutex(State())
@@ -192,6 +194,10 @@ final class ScriptedLedger: PartitionLedger {
         }
     }
 
+    func isSettled(_ partition: TopicPartition) -> Bool { state.withLock { !$0.unsettled.contains(partition) } }
+
+    func requestFlush() { state.withLock { $0.flushRequestCount += 1 } }
+
     func committed(_ offsets: [TopicPartition: Int64]) {
         state.withLock { state in
             for (partition, offset) in offsets {
@@ -206,6 +212,16 @@ final class ScriptedLedger: PartitionLedger {
 
     /// What may be committed.
     func setFlushed(_ offset: Int64, of partition: TopicPartition) { state.withLock { $0.flushed[partition] = offset } }
+
+    /// Whether something of the partition is on its way to ClickHouse.
+    func setSettled(_ isSettled: Bool, _ partition: TopicPartition) {
+        state.withLock { state in
+            if isSettled { state.unsettled.remove(partition) } else { state.unsettled.insert(partition) }
+        }
+    }
+
+    /// How often `requestFlush` was called.
+    var flushRequestCount: Int { state.withLock { $0.flushRequestCount } }
 
     /// How long ago `committable` was called: the source does so all the time, unless its thread waits for something.
     var idleTime: Duration { state.withLock { .now - $0.askedAt } }

@@ -272,6 +272,20 @@ extension [StreamFlusher.Action] {
         #expect(down.settle() == [] && down.machine.isDrained && !down.machine.isEmpty)
     }
 
+    @Test func flushingNowDoesNotWaitForMoreButOnlyForWhatIsThere() {
+        var script = FlusherScript()
+        script.append(3)
+        #expect(script.settle() == [])
+        script.machine.flushNow()
+        #expect(script.settle().sends == [1..<4])
+        script.append(3)
+        #expect(script.settle() == [])
+        script.finish(1..<4)
+        #expect(script.settle().sends == [])
+        script.pass(2)
+        #expect(script.settle().sends == [4..<7])
+    }
+
     @Test func failedAdvanceIsTriedAgain() {
         var script = FlusherScript()
         script.append(10)

@@ -2,6 +2,7 @@ import IngestCore
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 
 /// One HTTP/1.1 request on a connection of its own.
 enum HTTPExchange {
@@ -10,16 +11,39 @@ enum HTTPExchange {
         let description: String
     }
 
+    /// The files that the service itself has. Its certificate is accepted whatever name it is for and whoever signed
+    /// it, but only this one is; should the service want a certificate of its clients, it gets its own.
+    struct TLS: Sendable {
+        let certificatePath: String
+        let keyPath: String
+
+        /// - Throws: NIO's errors if the files can't be read.
+        func makeHandler() throws -> NIOSSLClientHandler {
+            let chain = try NIOSSLCertificate.fromPEMFile(certificatePath)
+            var configuration = TLSConfiguration.makeClientConfiguration()
+            configuration.certificateVerification = .noHostnameVerification
+            configuration.certificateChain = chain.map { .certificate($0) }
+            configuration.privateKey = .privateKey(try NIOSSLPrivateKey(file: keyPath, format: .pem))
+            return try NIOSSLClientHandler(
+                context: NIOSSLContext(configuration: configuration), serverHostname: nil
+            ) { shown, promise in
+                promise.succeed(shown.first == chain.first ? .certificateVerified : .failed)
+            }
+        }
+    }
+
     /// Answers are small documents.
     private static let largestAnswer = 4 << 20
 
     /// Sends a request without a body, and reads the answer.
     /// - Parameters:
     ///   - host: name or address; an IPv6 address without brackets.
+    ///   - tls: for HTTPS.
     ///   - timeout: from connecting to the end of the answer.
     /// - Throws: `Failure`, or NIO's errors in connecting.
     static func request(
-        host: String, port: Int, method: String, target: String, headers: [(String, String)], timeout: Duration
+        host: String, port: Int, tls: TLS?, method: String, target: String, headers: [(String, String)],
+        timeout: Duration
     ) async throws -> (status: Int, body: [UInt8]) {
         let head = HTTPRequestHead(
             version: .http1_1, method: HTTPMethod(rawValue: method), uri: target,
@@ -28,6 +52,7 @@ enum HTTPExchange {
             .connectTimeout(.seconds(5))
             .connect(host: host, port: port) { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls { try channel.pipeline.syncOperations.addHandler(tls.makeHandler()) }
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()
                     return try NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>(
                         wrappingChannelSynchronously: channel)

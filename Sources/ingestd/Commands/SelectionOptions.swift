@@ -121,7 +121,8 @@ enum CommandSettings {
     static let deadLetters = journal.union(["KAFKA_CONSUMER_ENABLED", "KAFKA_DLQ_FORWARDING"])
     /// For changing a journal that no service has open, or asking the service that has.
     static let changingDeadLetters = deadLetters.union([
-        "HTTP_HOST", "HTTP_PORT", "HTTP_TOKEN", "JOURNAL_MAX_BYTES",
+        "HTTP_HOST", "HTTP_PORT", "HTTP_TOKEN", "HTTP_OPERATIONS_TOKEN", "HTTP_TLS_CERTIFICATE", "HTTP_TLS_KEY",
+        "JOURNAL_MAX_BYTES",
         "JOURNAL_HIGH_WATERMARK_PERCENT", "JOURNAL_LOW_WATERMARK_PERCENT", "JOURNAL_DEAD_LETTERS_MAX_BYTES",
         "JOURNAL_MIN_FREE_DISK_BYTES",
     ])

@@ -16,6 +16,8 @@ struct ServiceClient {
     private let host: String
     private let port: Int
     private let token: String?
+    /// How to talk to a service that serves HTTPS.
+    private let tls: HTTPExchange.TLS?
 
     init(_ configuration: ServiceConfiguration.HTTP) {
         // What a server listens on is not always an address that can be called.
@@ -26,7 +28,13 @@ struct ServiceClient {
             default: configuration.host
             }
         port = configuration.port
-        token = configuration.token?.value
+        token = (configuration.operationsToken ?? configuration.token)?.value
+        tls =
+            if let certificate = configuration.tlsCertificate, let key = configuration.tlsKey {
+                HTTPExchange.TLS(certificatePath: certificate, keyPath: key)
+            } else {
+                nil
+            }
     }
 
     /// Makes sure that the service at this address is the one that has the journal open: another one's dead letters
@@ -73,7 +81,9 @@ struct ServiceClient {
         return DeadLetterChange(changed: change.changed, notRetryable: change.not_retryable)
     }
 
-    private var address: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
+    private var address: String {
+        "\(tls == nil ? "http" : "https")://\(host.contains(":") ? "[\(host)]" : host):\(port)"
+    }
 
     private static func query(_ filter: DeadLetterFilter) -> String {
         let pairs = [
@@ -102,11 +112,14 @@ struct ServiceClient {
         var headers = [("Host", "\(host.contains(":") ? "[\(host)]" : host):\(port)")]
         if let token { headers.append(("Authorization", "Bearer \(token)")) }
         let answer = try await HTTPExchange.request(
-            host: host, port: port, method: method, target: target, headers: headers, timeout: timeout)
+            host: host, port: port, tls: tls, method: method, target: target, headers: headers, timeout: timeout)
         guard answer.status == 200 else {
             switch answer.status {
             case 401, 403:
-                throw Failure(description: "the service wants its token: HTTP_TOKEN is missing or another one")
+                throw Failure(
+                    description:
+                        "the service wants its token: HTTP_OPERATIONS_TOKEN, or else HTTP_TOKEN, is missing or another one"
+                )
             default:
                 let problem = Result { try JSONDecoder().decode(Problem.self, from: Data(answer.body)) }
                 if case .success(let problem) = problem { throw Failure(description: problem.detail) }

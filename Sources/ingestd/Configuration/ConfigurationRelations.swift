@@ -1,4 +1,5 @@
 import Glibc
+import Kafka
 
 /// What must hold between settings. Each is checked only if all of its settings are valid by themselves.
 struct ConfigurationRelation: Sendable {
@@ -28,8 +29,31 @@ struct ConfigurationRelation: Sendable {
             ($0.http.tlsCertificate == nil) != ($0.http.tlsKey == nil)
                 ? "TLS needs both; set the other one too, or neither" : nil
         },
+        ConfigurationRelation(settings: ["HTTP_TLS_CLIENT_CA", "HTTP_TLS_CERTIFICATE"]) {
+            $0.http.tlsClientCA != nil && $0.http.tlsCertificate == nil
+                ? "clients can show certificates only where the server has one; set the second and HTTP_TLS_KEY too"
+                : nil
+        },
+        ConfigurationRelation(settings: ["HTTP_MAX_BUFFERED_BYTES", "HTTP_MAX_BODY_BYTES"]) {
+            $0.http.maxBufferedBytes < $0.http.maxBodyBytes
+                ? "the largest body could never be received; raise the first or lower the second" : nil
+        },
+        ConfigurationRelation(settings: ["HTTP_REQUEST_TIMEOUT", "HTTP_HEADER_TIMEOUT"]) {
+            $0.http.requestTimeout < $0.http.headerTimeout
+                ? "the head is part of the request; raise the first or lower the second" : nil
+        },
         ConfigurationRelation(settings: ["HTTP_TLS_CERTIFICATE"]) { unreadable($0.http.tlsCertificate) },
         ConfigurationRelation(settings: ["HTTP_TLS_KEY"]) { unreadable($0.http.tlsKey) },
+        ConfigurationRelation(settings: ["HTTP_TLS_CLIENT_CA"]) { unreadable($0.http.tlsClientCA) },
+        ConfigurationRelation(settings: ["HTTP_TOKENS_PATH"]) { unreadable($0.http.tokensPath) },
+        ConfigurationRelation(settings: ["KAFKA_SECURITY_PROTOCOL"]) { configuration in
+            do throws(KafkaConfigurationError) {
+                try configuration.kafkaSecurity.validate(with: configuration.kafkaProperties)
+                return nil
+            } catch {
+                return "\(error)"
+            }
+        },
         ConfigurationRelation(settings: ["KAFKA_TOPICS", "KAFKA_CONSUMER_ENABLED"]) {
             $0.kafka.isConsumerEnabled && $0.kafka.topics.isEmpty
                 ? "there is nothing to consume; name topics or set KAFKA_CONSUMER_ENABLED=false" : nil

@@ -18,10 +18,25 @@ struct KafkaProperty: Sendable, Equatable {
 
 /// A route of the setting `STREAMS`: events of this topic, or posted to this path, go to this table.
 struct StreamRoute: Sendable, Equatable {
-    /// Kafka topic or `{stream}` part of the path.
+    /// Kafka topic or `{stream}` part of the path, or a pattern of topics that begins with `^`.
     let name: String
     /// `table` or `database.table`.
     let table: String
+}
+
+/// Where the events of a Kafka topic have their ids (setting `EVENT_ID_SOURCES`).
+struct EventIDSource: Sendable, Equatable {
+    enum Place: String, Sendable, CaseIterable {
+        /// A top-level field of the payload.
+        case field
+        case header
+    }
+
+    /// A name, or a pattern that begins with `^`.
+    let topic: String
+    let place: Place
+    /// The field's or header's name.
+    let name: String
 }
 
 /// Scheme, host and port of a server: no path, no query, no user.

@@ -18,6 +18,8 @@ extension ServiceConfiguration {
         room.lowWatermark = Double(journal.lowWatermarkPercent) / 100
         room.deadLettersMaxBytes = journal.deadLettersMaxBytes
         room.forwardsDeadLetters = kafka.forwardsDeadLetters
+        room.requestKeyWindowMilliseconds = Int64(http.idempotencyWindow / .milliseconds(1))
+        room.maxRequestKeys = http.idempotencyMaxKeys
         return room
     }
 
@@ -43,8 +45,16 @@ extension ServiceConfiguration {
         var source = KafkaSourceConfiguration(
             bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
             groupID: kafka.groupID)
-        source.properties = kafka.properties.map { ($0.name, $0.value.value) }
+        source.deadLetterTopic = kafka.forwardsDeadLetters ? kafka.deadLetterTopic : nil
+        source.groupInstanceID = kafka.groupInstanceID
+        source.security = kafkaSecurity
+        source.properties = kafkaProperties
         source.eventIDField = events.idField
+        source.eventIDRules = events.idSources.map {
+            EventIDRule(topic: $0.topic, source: $0.place == .header ? .header($0.name) : .field($0.name))
+        }
+        source.maximumInFlightBytes = kafka.maxInFlightBytes
+        source.revocationTimeoutMilliseconds = Int(kafka.revokeTimeout / .milliseconds(1))
         source.commitIntervalMilliseconds = Int(kafka.commitInterval / .milliseconds(1))
         return source
     }
@@ -54,18 +64,63 @@ extension ServiceConfiguration {
         guard kafka.forwardsDeadLetters, let topic = kafka.deadLetterTopic else { return nil }
         var producer = DeadLetterProducerConfiguration(
             bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topic: topic)
-        producer.properties = kafka.properties.map { ($0.name, $0.value.value) }
+        producer.security = kafkaSecurity
+        producer.properties = kafkaProperties
         return producer
+    }
+
+    /// What `ingestd kafka init` makes.
+    var topicAdministrationConfiguration: TopicAdministrationConfiguration {
+        var room = TopicAdministrationConfiguration(
+            bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
+            deadLetterTopic: kafka.deadLetterTopic)
+        room.security = kafkaSecurity
+        room.properties = kafkaProperties
+        room.partitions = kafka.topicPartitions
+        room.replication = kafka.topicReplication
+        room.retentionMilliseconds = Int(kafka.topicRetention / .milliseconds(1))
+        room.deadLetterPartitions = kafka.deadLetterPartitions
+        room.deadLetterRetentionMilliseconds = Int(kafka.deadLetterRetention / .milliseconds(1))
+        room.timeoutMilliseconds = Int(kafka.initTimeout / .milliseconds(1))
+        return room
+    }
+
+    var kafkaProperties: [(name: String, value: String)] { kafka.properties.map { ($0.name, $0.value.value) } }
+
+    var kafkaSecurity: KafkaSecurity {
+        var security = KafkaSecurity()
+        security.securityProtocol = kafka.securityProtocol
+        security.mechanism = kafka.saslMechanism
+        security.username = kafka.saslUsername
+        security.password = kafka.saslPassword?.value
+        security.caPath = kafka.tlsCA
+        security.certificatePath = kafka.tlsCertificate
+        security.keyPath = kafka.tlsKey
+        security.keyPassword = kafka.tlsKeyPassword?.value
+        return security
     }
 
     var httpConfiguration: HTTPIngestConfiguration {
         var room = HTTPIngestConfiguration(
-            host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes,
-            maxBufferedBytes: max(256 << 20, http.maxBodyBytes), token: http.token?.value,
+            host: http.host, port: http.port, maxBodyBytes: http.maxBodyBytes, maxBufferedBytes: http.maxBufferedBytes,
             eventIDField: events.idField)
+        room.maxRequestEvents = http.maxRequestEvents
+        room.maxEventBytes = http.maxEventBytes
+        room.maxCompressionRatio = http.maxCompressionRatio
+        room.maxConnections = http.maxConnections
+        room.headerTimeout = http.headerTimeout
+        room.idleTimeout = http.idleTimeout
+        room.requestTimeout = http.requestTimeout
+        room.idempotencyWindow = http.idempotencyWindow
+        room.token = http.token?.value
+        room.operationsToken = http.operationsToken?.value
+        room.tokensPath = http.tokensPath
+        room.corsOrigins = http.corsOrigins
+        if let certificate = http.tlsCertificate, let key = http.tlsKey {
+            room.tls = .init(certificatePath: certificate, keyPath: key, clientCAPath: http.tlsClientCA)
+        }
         room.clickHouseDatabase = clickHouse.database
         room.rowsAreFlat = events.rowMode == .flat
-        room.serviceVersion = Version.current
         return room
     }
 
@@ -77,8 +132,16 @@ extension ServiceConfiguration {
             }
             return stream
         }
+        var patterns: [(pattern: TopicPattern, stream: IngestCore.Stream)] = []
+        for route in events.routes where TopicPattern.isPattern(route.name) {
+            do throws(TopicPattern.Invalid) {
+                patterns.append((try TopicPattern(route.name), stream(route.table)))
+            } catch {
+                preconditionFailure("the setting STREAMS has the pattern \(route.name): \(error)")
+            }
+        }
         return StreamRoutes(
-            byName: Dictionary(events.routes.map { ($0.name, stream($0.table)) }) { $1 },
+            byName: Dictionary(events.routes.map { ($0.name, stream($0.table)) }) { $1 }, patterns: patterns,
             fallback: stream(clickHouse.table))
     }
 }

@@ -1,4 +1,5 @@
 import IngestCore
+import Kafka
 import Logging
 
 /// Everything that an operator can set, by room. Plain values: the wiring turns them into the rooms' own types.
@@ -22,27 +23,70 @@ struct ServiceConfiguration: Sendable, Equatable {
         /// 0 takes a free port.
         var port = 8_080
         var maxBodyBytes = 32 << 20
+        /// At least `maxBodyBytes`.
+        var maxBufferedBytes = 256 << 20
+        var maxRequestEvents = 1_000_000
+        var maxEventBytes = 32 << 20
+        var maxCompressionRatio = 200
+        var maxConnections = 4_096
+        var headerTimeout = Duration.seconds(10)
+        var idleTimeout = Duration.seconds(60)
+        /// At least `headerTimeout`.
+        var requestTimeout = Duration.seconds(300)
+        /// Zero remembers no request.
+        var idempotencyWindow = Duration.seconds(3_600)
+        var idempotencyMaxKeys = 1_000_000
         /// The bearer token that requests must carry; `nil` accepts them without.
         var token: Secret?
+        /// Path of a file with further tokens and their rights.
+        var tokensPath: String?
+        /// The token for operations; `nil` lets those in who may ingest everywhere.
+        var operationsToken: Secret?
         /// Path of a PEM file; set together with `tlsKey`, or neither.
         var tlsCertificate: String?
         /// Path of a PEM file.
         var tlsKey: String?
+        /// Path of a PEM file; clients must have a certificate of one of these authorities. Needs `tlsCertificate`.
+        var tlsClientCA: String?
+        /// `*`, or origins as browsers send them.
+        var corsOrigins: [String] = []
     }
 
     /// The Kafka consumer and the dead-letter producer.
     struct Kafka: Sendable, Equatable {
         var isConsumerEnabled = true
         var bootstrapServers = ["127.0.0.1:9092"]
-        /// Not empty while the consumer is enabled.
+        /// Names, and patterns that begin with `^`. Not empty while the consumer is enabled.
         var topics = ["events"]
         var groupID = "ingestion-service"
+        /// Makes this process a static member of the group.
+        var groupInstanceID: String?
+        var revokeTimeout = Duration.seconds(10)
+        var maxInFlightBytes = 32 << 20
         /// `nil` only while nothing is forwarded.
         var deadLetterTopic: String? = "events.dlq"
         var forwarding = Forwarding.auto
         /// For librdkafka, in the order given; none of those that the service itself sets.
         var properties: [KafkaProperty] = []
         var commitInterval = Duration.seconds(1)
+        /// `nil` leaves it to the properties, as does the next one.
+        var securityProtocol: KafkaSecurity.SecurityProtocol?
+        var saslMechanism: KafkaSecurity.Mechanism?
+        var saslUsername: String?
+        var saslPassword: Secret?
+        /// Path of a PEM file, as are the next two.
+        var tlsCA: String?
+        var tlsCertificate: String?
+        var tlsKey: String?
+        var tlsKeyPassword: Secret?
+        /// What `ingestd kafka init` creates topics with.
+        var topicPartitions = 6
+        var topicReplication = 1
+        var topicRetention = Duration.seconds(7 * 86_400)
+        var deadLetterPartitions = 1
+        var deadLetterRetention = Duration.seconds(30 * 86_400)
+        /// How long it waits for the brokers.
+        var initTimeout = Duration.seconds(60)
 
         /// Whether dead letters go to the DLQ topic.
         var forwardsDeadLetters: Bool {
@@ -92,6 +136,8 @@ struct ServiceConfiguration: Sendable, Equatable {
     /// What an event is and where it goes.
     struct Events: Sendable, Equatable {
         var idField = "event_id"
+        /// Where events of some Kafka topics have their ids. Topics are unique.
+        var idSources: [EventIDSource] = []
         var rowMode = RowMode.envelope
         /// Names are unique.
         var routes: [StreamRoute] = []

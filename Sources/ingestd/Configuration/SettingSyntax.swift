@@ -1,3 +1,5 @@
+import IngestCore
+
 /// Durations and sizes as text.
 enum Units {
     private static let sizes = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
@@ -85,6 +87,30 @@ enum Syntax {
     static func isTopic(_ text: String) -> Bool {
         (1...249).contains(text.utf8.count) && text != "." && text != ".."
             && text.utf8.allSatisfy { isLetterOrDigit($0) || [0x2e, 0x5f, 0x2d].contains($0) }
+    }
+
+    /// A topic's name, or a pattern of topics.
+    static func checkTopicOrPattern(_ text: String) throws(InvalidValue) {
+        guard TopicPattern.isPattern(text) else {
+            guard isTopic(text) else { throw InvalidValue("has a bad topic name") }
+            return
+        }
+        guard hasNoControlCharacters(text), text.utf8.count <= 1_000 else {
+            throw InvalidValue("has a pattern with control characters, or a too long one")
+        }
+        do throws(TopicPattern.Invalid) {
+            _ = try TopicPattern(text)
+        } catch {
+            throw InvalidValue("has a bad pattern (\(error))")
+        }
+    }
+
+    /// `*`, or an origin as browsers send it (RFC 6454): scheme, host and port, without a slash at the end.
+    static func isOrigin(_ text: String) -> Bool {
+        if text == "*" { return true }
+        guard let end = text.firstRange(of: "://") else { return false }
+        return ["http", "https"].contains(String(text[..<end.lowerBound]))
+            && isHostAndPort(String(text[end.upperBound...]))
     }
 
     /// A name, an IPv4 address, or an IPv6 address without brackets.

@@ -1,4 +1,5 @@
 import IngestCore
+import Kafka
 
 /// Every setting, once. Parsing, flags, `config check`, help and `docs/configuration.md` all come from here; defaults
 /// come from `ServiceConfiguration`.
@@ -25,16 +26,61 @@ enum SettingTable {
             "HTTP_MAX_BODY_BYTES", \.http.maxBodyBytes, .size(1_024...Limits.queuedBytes),
             "Largest request body, after decompression. At most a quarter of JOURNAL_MAX_BYTES."),
         Setting(
+            "HTTP_MAX_BUFFERED_BYTES", \.http.maxBufferedBytes, .size(1_024...1 << 40),
+            "Bytes of request bodies held in memory at one time, over all connections; more is answered with 503. At"
+                + " least HTTP_MAX_BODY_BYTES."),
+        Setting(
+            "HTTP_MAX_REQUEST_EVENTS", \.http.maxRequestEvents, .integer(1...100_000_000),
+            "Events in one request; more is answered with 413."),
+        Setting(
+            "HTTP_MAX_EVENT_BYTES", \.http.maxEventBytes, .size(64...Limits.eventBytes),
+            "Largest event in a request; a larger one is a bad event."),
+        Setting(
+            "HTTP_MAX_COMPRESSION_RATIO", \.http.maxCompressionRatio, .integer(1...1_000_000),
+            "How many times as large as it was sent a compressed body may become; more is answered with 413. Not"
+                + " applied below 1 MiB."),
+        Setting(
+            "HTTP_MAX_CONNECTIONS", \.http.maxConnections, .integer(1...1_000_000),
+            "Open connections; further ones wait until one is closed."),
+        Setting(
+            "HTTP_HEADER_TIMEOUT", \.http.headerTimeout, .duration(.milliseconds(100) ... .seconds(3_600)),
+            "How long the TLS handshake, and the head of a request, may take to arrive."),
+        Setting(
+            "HTTP_IDLE_TIMEOUT", \.http.idleTimeout, .duration(.milliseconds(100) ... .seconds(86_400)),
+            "After how long a connection is closed on which nothing moves."),
+        Setting(
+            "HTTP_REQUEST_TIMEOUT", \.http.requestTimeout, .duration(.milliseconds(100) ... .seconds(86_400)),
+            "How long a whole request may take to arrive. At least HTTP_HEADER_TIMEOUT."),
+        Setting(
+            "HTTP_IDEMPOTENCY_WINDOW", \.http.idempotencyWindow, .duration(.zero ... .seconds(366 * 86_400)),
+            "How long the answer to a request with an Idempotency-Key is remembered, also across restarts. 0s: such"
+                + " requests are treated like others."),
+        Setting(
+            "HTTP_IDEMPOTENCY_MAX_KEYS", \.http.idempotencyMaxKeys, .integer(1...1_000_000_000),
+            "How many such answers are remembered; the oldest are forgotten first."),
+        Setting(
             "HTTP_TOKEN", \.http.token, SettingType.token.optional(),
             "Bearer token that requests must carry. Without it everyone who reaches the port may send events, and read and"
                 + " delete dead letters."),
         Setting(
+            "HTTP_TOKENS_PATH", \.http.tokensPath, SettingType.path.emptyIsNone(),
+            "File with further tokens, one a line, each followed by what it allows: ingest, ingest:STREAM,... or"
+                + " operations. It is read again when it changes."),
+        Setting(
+            "HTTP_OPERATIONS_TOKEN", \.http.operationsToken, SettingType.token.optional(),
+            "Bearer token for dead letters, retries, status and metrics; other tokens no longer open these."),
+        Setting(
             "HTTP_TLS_CERTIFICATE", \.http.tlsCertificate, SettingType.path.emptyIsNone(),
-            "PEM file with the certificate chain. Reserved: this version serves plain HTTP and refuses to start with it."
-        ),
+            "PEM file with the certificate chain to serve HTTPS with. It is read again when it changes."),
         Setting(
             "HTTP_TLS_KEY", \.http.tlsKey, SettingType.path.emptyIsNone(),
-            "PEM file with the private key of HTTP_TLS_CERTIFICATE. Reserved, as that is."),
+            "PEM file with the private key of HTTP_TLS_CERTIFICATE, not encrypted."),
+        Setting(
+            "HTTP_TLS_CLIENT_CA", \.http.tlsClientCA, SettingType.path.emptyIsNone(),
+            "PEM file with authorities; clients must show a certificate of one of them."),
+        Setting(
+            "HTTP_CORS_ORIGINS", \.http.corsOrigins, .list(of: .origin),
+            "Web pages that may send events from a browser: their origins, or * for all. Empty allows none."),
     ]
 
     private static let kafka: [Setting] = [
@@ -43,10 +89,24 @@ enum SettingTable {
             "Whether to consume from Kafka. HTTP works without."),
         Setting(
             "KAFKA_BOOTSTRAP_SERVERS", \.kafka.bootstrapServers, .list(of: .server), "Brokers to ask for the others."),
-        Setting("KAFKA_TOPICS", \.kafka.topics, .list(of: .topic), "Topics to consume."),
+        Setting(
+            "KAFKA_TOPICS", \.kafka.topics, .list(of: .topicOrPattern),
+            "Topics to consume. One that begins with ^ is a pattern (a POSIX regular expression); topics that match it are"
+                + " found also when they are made later."),
         Setting(
             "KAFKA_GROUP_ID", \.kafka.groupID, .line,
             "Consumer group; replicas of the service with the same group share the partitions."),
+        Setting(
+            "KAFKA_GROUP_INSTANCE_ID", \.kafka.groupInstanceID, SettingType.line.emptyIsNone(),
+            "Name of this replica in the group, different for each: a restart within session.timeout.ms then keeps its"
+                + " partitions (static membership)."),
+        Setting(
+            "KAFKA_REVOKE_TIMEOUT", \.kafka.revokeTimeout, .duration(.zero ... .seconds(300)),
+            "How long giving up a partition waits until its events are in ClickHouse, so that the next owner does not"
+                + " send them again."),
+        Setting(
+            "KAFKA_MAX_IN_FLIGHT_BYTES", \.kafka.maxInFlightBytes, .size(4 << 20...1 << 30),
+            "Bytes of messages taken from Kafka and not yet in the journal; beyond it partitions are paused."),
         Setting(
             "KAFKA_DLQ_TOPIC", \.kafka.deadLetterTopic, SettingType.topic.emptyIsNone(),
             "Topic for dead letters. It can be empty only if nothing is forwarded to it."),
@@ -61,6 +121,49 @@ enum SettingTable {
         Setting(
             "KAFKA_COMMIT_INTERVAL", \.kafka.commitInterval, .duration(.milliseconds(10) ... .seconds(3_600)),
             "How often offsets of delivered events are committed."),
+        Setting(
+            "KAFKA_SECURITY_PROTOCOL", \.kafka.securityProtocol,
+            SettingType<KafkaSecurity.SecurityProtocol>.choice().emptyIsNone(),
+            "How connections to the brokers are protected; without it security.protocol of KAFKA_PROPERTIES decides, or"
+                + " else they are not."),
+        Setting(
+            "KAFKA_SASL_MECHANISM", \.kafka.saslMechanism,
+            SettingType<KafkaSecurity.Mechanism>.choice().emptyIsNone(),
+            "How the service shows the brokers who it is, where KAFKA_SECURITY_PROTOCOL has SASL."),
+        Setting(
+            "KAFKA_SASL_USERNAME", \.kafka.saslUsername, SettingType.line.emptyIsNone(), "User for SASL."),
+        Setting(
+            "KAFKA_SASL_PASSWORD", \.kafka.saslPassword, SettingType.password.emptyIsNone(), "Password for SASL."),
+        Setting(
+            "KAFKA_TLS_CA", \.kafka.tlsCA, SettingType.path.emptyIsNone(),
+            "PEM file with the authorities of the brokers' certificates; without it the system's."),
+        Setting(
+            "KAFKA_TLS_CERTIFICATE", \.kafka.tlsCertificate, SettingType.path.emptyIsNone(),
+            "PEM file with the service's own certificate, where brokers ask for one."),
+        Setting(
+            "KAFKA_TLS_KEY", \.kafka.tlsKey, SettingType.path.emptyIsNone(),
+            "PEM file with the private key of KAFKA_TLS_CERTIFICATE."),
+        Setting(
+            "KAFKA_TLS_KEY_PASSWORD", \.kafka.tlsKeyPassword, SettingType.password.emptyIsNone(),
+            "Password of KAFKA_TLS_KEY."),
+        Setting(
+            "KAFKA_TOPIC_PARTITIONS", \.kafka.topicPartitions, .integer(1...100_000),
+            "Partitions of topics that `ingestd kafka init` creates."),
+        Setting(
+            "KAFKA_TOPIC_REPLICATION", \.kafka.topicReplication, .integer(1...100),
+            "Copies of each partition of topics that `ingestd kafka init` creates."),
+        Setting(
+            "KAFKA_TOPIC_RETENTION", \.kafka.topicRetention, .duration(.seconds(1) ... .seconds(3_660 * 86_400)),
+            "How long event topics that `ingestd kafka init` creates keep messages."),
+        Setting(
+            "KAFKA_DLQ_PARTITIONS", \.kafka.deadLetterPartitions, .integer(1...100_000),
+            "Partitions of the DLQ topic that `ingestd kafka init` creates."),
+        Setting(
+            "KAFKA_DLQ_RETENTION", \.kafka.deadLetterRetention, .duration(.seconds(1) ... .seconds(3_660 * 86_400)),
+            "How long the DLQ topic that `ingestd kafka init` creates keeps messages."),
+        Setting(
+            "KAFKA_INIT_TIMEOUT", \.kafka.initTimeout, .duration(.seconds(1) ... .seconds(3_600)),
+            "How long `ingestd kafka init` waits for the brokers."),
     ]
 
     private static let clickHouse: [Setting] = [
@@ -97,11 +200,15 @@ enum SettingTable {
             .text("a field name", maximumBytes: 256, where: Syntax.hasNoControlCharacters),
             "Top-level field that holds an event's id; events without it get the SHA-256 of their payload."),
         Setting(
+            "EVENT_ID_SOURCES", \.events.idSources, .eventIDSources,
+            "Where events of some Kafka topics have their ids instead: a field of the payload, or a header."),
+        Setting(
             "ROW_MODE", \.events.rowMode, .choice(),
             "What a row consists of: envelope is id, payload and origin; flat is the event's own fields."),
         Setting(
             "STREAMS", \.events.routes, .routes,
-            "Tables by Kafka topic or HTTP path; what matches none goes to CLICKHOUSE_TABLE."),
+            "Tables by Kafka topic or HTTP path; what matches none goes to CLICKHOUSE_TABLE. A name that begins with ^ is a"
+                + " pattern of topics; exact names come first, then the first pattern that matches."),
     ]
 
     private static let journal: [Setting] = [

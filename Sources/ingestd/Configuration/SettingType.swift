@@ -145,6 +145,17 @@ extension SettingType where Value == String {
     static let host = text("a host name or IP address", where: Syntax.isHost)
     static let topic = text(
         "a topic name: up to 249 letters, digits, dots, underscores and hyphens", where: Syntax.isTopic)
+    static let topicOrPattern = SettingType(
+        allowed:
+            "a topic name (up to 249 letters, digits, dots, underscores and hyphens) or a pattern, which is a POSIX"
+            + " extended regular expression that begins with ^",
+        parse: { text throws(InvalidValue) in
+            try Syntax.checkTopicOrPattern(text)
+            return text
+        },
+        format: { $0 })
+    static let origin = text(
+        "* or an origin such as https://app.example.com", maximumBytes: 1_000, where: Syntax.isOrigin)
     static let identifier = text(
         "a name of letters, digits and underscores that does not begin with a digit", where: Syntax.isIdentifier)
     static let table = text(
@@ -205,7 +216,7 @@ extension SettingType {
                 guard items.count <= count.upperBound else { throw InvalidValue("has too many items") }
                 return items
             },
-            format: { $0.map { type.format($0) ?? "" }.joined(separator: ",") })
+            format: { Syntax.joined($0.map { type.format($0) ?? "" }) })
     }
 }
 
@@ -237,12 +248,31 @@ extension SettingType where Value == [StreamRoute] {
         allowed: "topic-or-path=table, several separated by commas, or empty", isList: true,
         parse: { text throws(InvalidValue) in
             try Syntax.pairs(text) { name, table throws(InvalidValue) in
-                guard Syntax.isTopic(name) else { throw InvalidValue("has a bad topic or path name") }
+                try Syntax.checkTopicOrPattern(name)
                 guard Syntax.isTable(table) else { throw InvalidValue("has a bad table name") }
                 return StreamRoute(name: name, table: table)
             }
         },
-        format: { $0.map { "\($0.name)=\($0.table)" }.joined(separator: ",") })
+        format: { Syntax.joined($0.map { "\($0.name)=\($0.table)" }) })
+}
+
+extension SettingType where Value == [EventIDSource] {
+    static let eventIDSources = SettingType(
+        allowed: "topic=field:NAME or topic=header:NAME, several separated by commas, or empty", isList: true,
+        parse: { text throws(InvalidValue) in
+            try Syntax.pairs(text) { topic, source throws(InvalidValue) in
+                try Syntax.checkTopicOrPattern(topic)
+                let parts = source.split(separator: ":", maxSplits: 1)
+                guard parts.count == 2, let place = EventIDSource.Place(rawValue: String(parts[0])) else {
+                    throw InvalidValue("names neither field: nor header:")
+                }
+                guard parts[1].utf8.count <= 256, Syntax.hasNoControlCharacters(String(parts[1])) else {
+                    throw InvalidValue("has a bad field or header name")
+                }
+                return EventIDSource(topic: topic, place: place, name: String(parts[1]))
+            }
+        },
+        format: { Syntax.joined($0.map { "\($0.topic)=\($0.place.rawValue):\($0.name)" }) })
 }
 
 extension SettingType where Value == [Int: FailureClass] {
