@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan fuzz build bench clickhouse-init format lint clean setup
+.PHONY: help run test tsan asan fuzz build bench kafka-init clickhouse-init format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -49,6 +49,9 @@ build: ## Builds the service for production: .build/release/ingestd
 bench: build ## Runs the benchmarks and prints a table of results and ratios
 	$(SWIFT) build -c release --product kafka-dev
 	@benchmarks/run
+
+kafka-init: ## Creates the topics (events and dead letters), again and again without harm
+	@tools/kafka-init
 
 clickhouse-init: ## Applies schema/*.sql to CLICKHOUSE_URL in order, again and again without harm
 	@tools/migrate

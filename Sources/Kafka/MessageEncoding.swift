@@ -19,12 +19,18 @@ internal import IngestCore
 /// them, and a dead letter would help nobody. [CloudEvents: Kafka protocol binding 1.0.2]
 final class MessageEncoder {
     /// How the messages of a topic are read.
-    private struct Reading {
+    private final class Reading {
         let scanner: EventScanner
         /// For structured CloudEvents.
         let cloudEventScanner: EventScanner
         /// The header that holds the id, if a rule says so.
         let idHeader: [UInt8]?
+
+        init(scanner: EventScanner, cloudEventScanner: EventScanner, idHeader: [UInt8]?) {
+            self.scanner = scanner
+            self.cloudEventScanner = cloudEventScanner
+            self.idHeader = idHeader
+        }
     }
 
     private let rules: [(pattern: TopicPattern, source: EventIDRule.Source)]
@@ -32,9 +38,10 @@ final class MessageEncoder {
     /// Scanners keep a few hundred KiB each: one for each pair of fields.
     private var scanners: [[String]: EventScanner] = [:]
     private var readings: [String: Reading] = [:]
-    /// The intake that the last message was for, and how its topic is read. Kept alive, so that no other has its
-    /// address.
-    private var current: (intake: PartitionIntake, reading: Reading)?
+    /// The intake that the last message was for. Kept alive, so that no other has its address.
+    private var intake: PartitionIntake?
+    /// How its topic is read.
+    private var reading: Reading?
     /// Headers of the current message in the entry format's encoding.
     private var headerBytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 4_096, alignment: 1)
 
@@ -59,7 +66,7 @@ final class MessageEncoder {
         let payload = UnsafeRawBufferPointer(start: start, count: message.pointee.len)
         let headers = MessageHeaders(message)
         let key = message.pointee.key.map { UnsafeRawBufferPointer(start: $0, count: message.pointee.key_len) }
-        let reading = current?.intake === intake ? current!.reading : turn(to: intake)
+        let reading = self.intake === intake ? self.reading! : turn(to: intake)
         var event: ScannedEvent?
         do throws(InvalidEvent) {
             var found = try reading.scanner.scan(payload)
@@ -88,12 +95,13 @@ final class MessageEncoder {
 
     /// Gets ready for the messages of another partition.
     private func turn(to intake: PartitionIntake) -> Reading {
-        let reading = reading(of: intake.partition.topic)
-        current = (intake, reading)
-        return reading
+        let made = makeReading(of: intake.partition.topic)
+        self.intake = intake
+        reading = made
+        return made
     }
 
-    private func reading(of topic: String) -> Reading {
+    private func makeReading(of topic: String) -> Reading {
         if let known = readings[topic] { return known }
         let made: Reading
         switch rules.first(where: { $0.pattern.matches(topic) })?.source {
@@ -127,7 +135,7 @@ final class MessageEncoder {
         _ key: UnsafeRawBufferPointer?, _ headers: MessageHeaders, _ problem: InvalidEvent, _ intake: PartitionIntake
     ) -> DeadLetter {
         DeadLetter(
-            eventID: eventID(payload, event, headers, current?.reading.idHeader), failedAt: WallClock.milliseconds,
+            eventID: eventID(payload, event, headers, reading?.idHeader), failedAt: WallClock.milliseconds,
             table: intake.stream.table,
             problem: DeadLetter.Problem(
                 kind: problem.kind,

@@ -3,7 +3,7 @@
 
     admin_broker.py [SCRIPT]
 
-Listens on a free port of 127.0.0.1 (or that of the script) and prints it; ends when its standard input is closed.
+Listens on a free port of 127.0.0.1 (or that of the script) and prints it.
 SCRIPT is JSON, all of it optional:
 
     {"port": 0,
@@ -171,9 +171,7 @@ class Broker:
 
 def main() -> None:
     script = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    broker = Broker(script)
-    threading.Thread(target=broker.run, daemon=True).start()
-    sys.stdin.buffer.read()
+    Broker(script).run()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 
     front.py --upstream PORT [--certificate PEM --key PEM [--client-ca PEM]] [--sasl MECHANISM USER PASSWORD]
 
-Listens on a free port of 127.0.0.1 and prints it; ends when its standard input is closed. Clients are told this
-port wherever the broker's answers name the broker's own, so that they connect to nothing else. Prints "client NAME" for each
-client certificate, and "user NAME" for each user that has logged in.
+Listens on a free port of 127.0.0.1 and prints it. Clients are told this port wherever the
+broker's answers name the broker's own, so that they connect to nothing else. Prints "client NAME" for each client
+certificate, and "user NAME" for each user that has logged in.
 
 Formats: Kafka protocol guide (ApiVersions 0-3, SaslHandshake 1, SaslAuthenticate 0-1), RFC 5802, RFC 4616.
 """
@@ -127,7 +127,7 @@ class Front:
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.context)
         self.port = server.sockets[0].getsockname()[1]
         print(self.port, flush=True)
-        await asyncio.to_thread(sys.stdin.buffer.read)
+        await server.serve_forever()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

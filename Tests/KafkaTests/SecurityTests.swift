@@ -81,8 +81,8 @@ import Testing
                 == "KAFKA_SASL_MECHANISM")
     }
 
-    @Test func filesAreChecked() throws {
-        let certificates = try TestCertificates()
+    @Test func filesAreChecked() async throws {
+        let certificates = try await TestCertificates()
         func tls(_ change: (inout KafkaSecurity) -> Void) -> KafkaConfigurationError? {
             problem {
                 $0.securityProtocol = .ssl
@@ -185,14 +185,14 @@ import Testing
 
     /// The mock broker behind a front that speaks TLS and SASL.
     @Test func eventsComeAndDeadLettersGoEveryWay() async throws {
-        let certificates = try TestCertificates()
+        let certificates = try await TestCertificates()
         try await withThrowingTaskGroup { group in
             for way in Self.ways(certificates) {
                 group.addTask {
                     let mock = try KafkaMock()
                     try mock.createTopic(Rig.topic, partitions: 1)
                     try mock.createTopic("letters", partitions: 1)
-                    let front = try KafkaTestServer.front(mock.bootstrapServers, way.options)
+                    let front = try await KafkaTestServer.front(mock.bootstrapServers, way.options)
                     var rig = Rig(mock)
                     rig.configuration.bootstrapServers = front.bootstrapServers
                     rig.configuration.security = way.security
@@ -213,7 +213,7 @@ import Testing
                     let text = rig.lines.all.joined(separator: "\n")
                     #expect(text.contains("librdkafka"), "\(way.name)")
                     for secret in [Self.password, "key-password"] { #expect(!text.contains(secret), "\(way.name)") }
-                    front.stop()
+                    try await front.stop()
                 }
             }
             try await group.waitForAll()
@@ -221,8 +221,8 @@ import Testing
     }
 
     @Test func whatIsWrongIsToldWithoutSecrets() async throws {
-        let certificates = try TestCertificates()
-        let others = try TestCertificates()
+        let certificates = try await TestCertificates()
+        let others = try await TestCertificates()
         let ways = Self.ways(certificates)
         var wrongAuthority = ways[0]
         var wrongPassword = ways[3]
@@ -242,7 +242,7 @@ import Testing
             }(), line: nil)
         for way in [wrongAuthority, wrongPassword] {
             let mock = try KafkaMock()
-            let front = try KafkaTestServer.front(mock.bootstrapServers, way.options)
+            let front = try await KafkaTestServer.front(mock.bootstrapServers, way.options)
             var rig = Rig(mock)
             rig.configuration.bootstrapServers = front.bootstrapServers
             rig.configuration.security = way.security
@@ -254,7 +254,7 @@ import Testing
             }
             #expect(!rig.lines.all.joined(separator: "\n").contains("not the password"))
             #expect(!front.lines.contains("user alice"))
-            front.stop()
+            try await front.stop()
         }
     }
 }

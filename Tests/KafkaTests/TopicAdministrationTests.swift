@@ -37,7 +37,7 @@ import Testing
     private static let day = 86_400_000
 
     @Test func topicsAreMadeAsConfiguredAndLeftAloneAfterwards() async throws {
-        let broker = try KafkaTestServer.administration(
+        let broker = try await KafkaTestServer.administration(
             #"{"brokers": 3, "topics": {"events.a": {"partitions": 1, "replication": 1}, "__events.b": {"partitions": 1, "replication": 1}}}"#
         )
         var configuration = Self.configuration(broker.bootstrapServers, topics: ["orders", "^.*events", "clicks"])
@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test func differencesAreToldAndNothingIsChanged() async throws {
-        let broker = try KafkaTestServer.administration(
+        let broker = try await KafkaTestServer.administration(
             """
             {"topics": {"orders": {"partitions": 3, "replication": 2, "retention.ms": "1000"},
                         "clicks": {"partitions": 6, "replication": 1}, "letters": {"partitions": 1, "replication": 1}},
@@ -101,7 +101,7 @@ import Testing
 
     @Test func whatPassesIsTriedAgainAndWhatDoesNotIsReported() async throws {
         // 38: too few brokers yet. 36: another process was faster. 41: not the controller. 29: not allowed.
-        let broker = try KafkaTestServer.administration(
+        let broker = try await KafkaTestServer.administration(
             #"{"create_errors": {"orders": [38, 41], "clicks": [36], "letters": [29]}}"#)
         let result = try await Self.run(Self.configuration(broker.bootstrapServers))
         #expect(
@@ -127,11 +127,9 @@ import Testing
 
     @Test func aBrokerThatIsStillStartingIsWaitedFor() async throws {
         // A port that was free a moment ago.
-        let port = try {
-            let probe = try KafkaTestServer.administration()
-            probe.stop()
-            return probe.port
-        }()
+        let probe = try await KafkaTestServer.administration()
+        try await probe.stop()
+        let port = probe.port
         let configuration = Self.configuration("127.0.0.1:\(port)")
         var impatient = configuration
         impatient.timeoutMilliseconds = 300
@@ -145,14 +143,14 @@ import Testing
         async let result = Self.run(configuration)
         // Late enough that the first attempt has failed.
         try await Task.sleep(for: .milliseconds(400))
-        let broker = try KafkaTestServer.administration(#"{"port": \#(port)}"#)
+        let broker = try await KafkaTestServer.administration(#"{"port": \#(port)}"#)
         let (reports, progress) = try await result
         #expect(reports.count == 3 && broker.lines.count == 3)
         #expect(progress.count == 1 && progress.first?.contains("Connection refused") == true, "\(progress)")
     }
 
     @Test func severalAtTheSameTimeDoNoHarm() async throws {
-        let broker = try KafkaTestServer.administration()
+        let broker = try await KafkaTestServer.administration()
         let configuration = Self.configuration(broker.bootstrapServers)
         let outcomes = try await withThrowingTaskGroup { group in
             for _ in 0..<4 { group.addTask { try await Self.run(configuration).reports } }
@@ -165,6 +163,32 @@ import Testing
             #expect(own.count { $0 == .existing(differences: [], unknown: []) } == 3)
         }
         #expect(broker.lines.count == 3)
+    }
+
+    @Test func topicsAreMadeOverTLSWithAPassword() async throws {
+        let certificates = try await TestCertificates()
+        let broker = try await KafkaTestServer.administration()
+        let front = try await KafkaTestServer.front(
+            broker.bootstrapServers,
+            [
+                "--certificate", certificates.server, "--key", certificates.serverKey, "--sasl", "SCRAM-SHA-256",
+                "alice",
+                "correct horse",
+            ])
+        var configuration = Self.configuration(front.bootstrapServers, topics: ["orders"], deadLetters: nil)
+        configuration.security.securityProtocol = .saslSSL
+        configuration.security.caPath = certificates.authority
+        configuration.security.mechanism = .scramSHA256
+        configuration.security.username = "alice"
+        configuration.security.password = "wrong horse"
+        configuration.timeoutMilliseconds = 500
+        let failure = await #expect(throws: TopicAdministrationFailure.self) { try await Self.run(configuration) }
+        #expect(failure?.description.contains("wrong password") == true, "\(String(describing: failure))")
+        configuration.security.password = "correct horse"
+        configuration.timeoutMilliseconds = 15_000
+        let made = TopicReport.Outcome.created(partitions: 6, replication: 1, retentionMilliseconds: 7 * Self.day)
+        #expect(try await Self.run(configuration).reports == [TopicReport(topic: "orders", outcome: made)])
+        #expect(broker.lines.count == 1)
     }
 
     @Test func badSettingsAreNamed() {

@@ -1,52 +1,10 @@
 import Foundation
 import Glibc
-import Synchronization
 
-/// A Python program from `Tests/KafkaServers` that listens on a loopback port. It dies with the test process, which
-/// holds the other end of its standard input.
+/// A Python program from `Tests/KafkaServers` that listens on a loopback port. It ends with this object, and dies with
+/// the test process.
 public final class KafkaTestServer: Sendable {
-    /// Why a program could not be started.
-    public struct Failure: Error, CustomStringConvertible {
-        /// What happened.
-        public let description: String
-    }
-
-    /// What a thread reads from a pipe. `@unchecked Sendable`: the descriptor is used by that thread only.
-    private final class Output: @unchecked Sendable {
-        private let pipe = Pipe()
-        private let state = Mutex<(lines: [String], hasEnded: Bool)>(([], false))
-
-        /// For the process.
-        var end: Any { pipe }
-        var lines: [String] { state.withLock { $0.lines } }
-        var hasEnded: Bool { state.withLock { $0.hasEnded } }
-
-        /// Reads until the other end is closed.
-        func read() {
-            var rest: [UInt8] = []
-            var buffer = [UInt8](repeating: 0, count: 4_096)
-            while true {
-                let count = Glibc.read(pipe.fileHandleForReading.fileDescriptor, &buffer, buffer.count)
-                guard count > 0 else { break }
-                rest += buffer[..<count]
-                while let end = rest.firstIndex(of: 0x0a) {
-                    let line = String(decoding: rest[..<end], as: UTF8.self)
-                    state.withLock { $0.lines.append(line) }
-                    rest.removeSubrange(...end)
-                }
-            }
-            state.withLock { $0.hasEnded = true }
-        }
-    }
-
-    /// `@unchecked Sendable`: used by the thread that makes the object and the one that ends it.
-    private struct Running: @unchecked Sendable {
-        let process: Process
-        let input: Pipe
-    }
-
-    private let running: Running
-    private let output = Output()
+    private let process: ServiceProcess
 
     /// The port that it listens on.
     public let port: UInt16
@@ -55,51 +13,38 @@ public final class KafkaTestServer: Sendable {
     public var bootstrapServers: String { "127.0.0.1:\(port)" }
 
     /// What it printed after its port.
-    public var lines: [String] { Array(output.lines.dropFirst()) }
+    public var lines: [String] { Array(process.lines.dropFirst()) }
 
     /// TLS and SASL in front of a broker that knows neither; see `Tests/KafkaServers/front.py`.
-    public static func front(_ upstream: String, _ options: [String]) throws -> KafkaTestServer {
+    /// - Parameters:
+    ///   - upstream: `host:port` of the broker.
+    ///   - options: the program's.
+    public static func front(_ upstream: String, _ options: [String]) async throws -> KafkaTestServer {
         let port = upstream.split(separator: ":").last.map(String.init) ?? ""
-        return try KafkaTestServer("front.py", ["--upstream", port] + options)
+        return try await KafkaTestServer("front.py", ["--upstream", port] + options)
     }
 
     /// A broker that knows topics and nothing else; see `Tests/KafkaServers/admin_broker.py`.
     /// - Parameter script: JSON.
-    public static func administration(_ script: String = "{}") throws -> KafkaTestServer {
-        try KafkaTestServer("admin_broker.py", [script])
+    public static func administration(_ script: String = "{}") async throws -> KafkaTestServer {
+        try await KafkaTestServer("admin_broker.py", [script])
     }
 
     /// Starts a program and waits until it listens.
-    private init(_ name: String, _ arguments: [String]) throws {
-        let script = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appending(path: "KafkaServers/\(name)")
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["python3", script.path] + arguments
-        let input = Pipe()
-        process.standardInput = input
-        process.standardOutput = output.end
-        try process.run()
-        running = Running(process: process, input: input)
-        let thread = Thread { [output] in output.read() }
-        thread.start()
-        let deadline = Date(timeIntervalSinceNow: 20)
-        while output.lines.isEmpty, !output.hasEnded, Date() < deadline { usleep(2_000) }
-        guard let port = output.lines.first.flatMap({ UInt16($0) }) else {
-            process.terminate()
-            throw Failure(description: "\(name) has not told its port: \(output.lines)")
+    private init(_ name: String, _ arguments: [String]) async throws {
+        let process = try ServiceProcess(
+            executable: "python3", ["-u", ServiceProcess.projectPath("Tests/KafkaServers/\(name)")] + arguments,
+            environment: [:])
+        try await eventually("\(name) listens") { process.exit != nil || !process.lines.isEmpty }
+        guard let port = process.lines.first.flatMap({ UInt16($0) }) else {
+            throw ServiceProcess.Failure(description: "\(name) has not told its port: \(process.output)")
         }
+        self.process = process
         self.port = port
     }
 
-    deinit { stop() }
-
     /// Ends it and waits until it is gone. More than once does no harm.
-    public func stop() {
-        guard running.process.isRunning else { return }
-        running.process.terminate()
-        running.process.waitUntilExit()
-    }
+    public func stop() async throws { try await process.kill() }
 }
 
 /// Certificates that a test makes for itself with the `openssl` command: an authority, a server's for 127.0.0.1 and
@@ -108,21 +53,23 @@ public struct TestCertificates: Sendable {
     private let folder: TemporaryDirectory
 
     /// Makes them.
-    public init() throws {
+    public init() async throws {
         folder = try TemporaryDirectory("certificates")
         try Data("subjectAltName=DNS:localhost,IP:127.0.0.1".utf8).write(to: URL(filePath: path("names")))
-        try openssl(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"
-        )
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
+        try await openssl(
+            ["req", "-x509"] + key + [path("ca.key"), "-out", authority, "-days", "2", "-subj", "/CN=authority"])
         for (name, subject) in [("server", "localhost"), ("client", "client-one")] {
-            try openssl(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout \(name).key -out \(name).csr -subj /CN=\(subject)"
-            )
-            try openssl(
-                "x509 -req -in \(name).csr -CA ca.pem -CAkey ca.key -CAcreateserial -out \(name).pem -days 2 "
-                    + "-extfile names")
+            try await openssl(
+                ["req"] + key + [path("\(name).key"), "-out", path("\(name).csr"), "-subj", "/CN=\(subject)"])
+            try await openssl([
+                "x509", "-req", "-in", path("\(name).csr"), "-CA", authority, "-CAkey", path("ca.key"),
+                "-CAcreateserial", "-out", path("\(name).pem"), "-days", "2", "-extfile", path("names"),
+            ])
         }
-        try openssl("pkey -aes128 -in client.key -out encrypted.key -passout pass:key-password")
+        try await openssl([
+            "pkey", "-aes128", "-in", clientKey, "-out", encryptedClientKey, "-passout", "pass:key-password",
+        ])
     }
 
     /// The authority's certificate.
@@ -140,16 +87,8 @@ public struct TestCertificates: Sendable {
 
     private func path(_ name: String) -> String { folder.appending(name) }
 
-    private func openssl(_ arguments: String) throws {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["openssl"] + arguments.split(separator: " ").map(String.init)
-        process.currentDirectoryURL = URL(filePath: folder.path)
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else {
-            throw KafkaTestServer.Failure(description: "openssl \(arguments) failed")
-        }
+    private func openssl(_ arguments: [String]) async throws {
+        let (exit, output) = try await ServiceProcess.run(executable: "openssl", arguments)
+        guard exit == .code(0) else { throw ServiceProcess.Failure(description: "openssl \(arguments): \(output)") }
     }
 }

@@ -118,6 +118,12 @@ extension ConfigurationOptions {
 /// Settings that commands need. What is wrong with the others is none of their business.
 enum CommandSettings {
     static let journal: Set = ["JOURNAL_PATH"]
+    static let kafka: Set = [
+        "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "KAFKA_DLQ_TOPIC", "KAFKA_PROPERTIES", "KAFKA_SECURITY_PROTOCOL",
+        "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_TLS_CA", "KAFKA_TLS_CERTIFICATE",
+        "KAFKA_TLS_KEY", "KAFKA_TLS_KEY_PASSWORD", "KAFKA_TOPIC_PARTITIONS", "KAFKA_TOPIC_REPLICATION",
+        "KAFKA_TOPIC_RETENTION", "KAFKA_DLQ_PARTITIONS", "KAFKA_DLQ_RETENTION", "KAFKA_INIT_TIMEOUT",
+    ]
     static let deadLetters = journal.union(["KAFKA_CONSUMER_ENABLED", "KAFKA_DLQ_FORWARDING"])
     /// For changing a journal that no service has open, or asking the service that has.
     static let changingDeadLetters = deadLetters.union([

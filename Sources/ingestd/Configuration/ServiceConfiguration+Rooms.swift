@@ -45,7 +45,8 @@ extension ServiceConfiguration {
         var source = KafkaSourceConfiguration(
             bootstrapServers: kafka.bootstrapServers.joined(separator: ","), topics: kafka.topics,
             groupID: kafka.groupID)
-        source.deadLetterTopic = kafka.forwardsDeadLetters ? kafka.deadLetterTopic : nil
+        // Also where this replica does not forward to it: others do.
+        source.deadLetterTopic = kafka.deadLetterTopic
         source.groupInstanceID = kafka.groupInstanceID
         source.security = kafkaSecurity
         source.properties = kafkaProperties
