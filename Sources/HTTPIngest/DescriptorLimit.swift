@@ -10,13 +10,14 @@ enum DescriptorLimit {
     /// Raises the process's soft limit (RLIMIT_NOFILE) as far as so many connections need and the hard limit allows.
     /// - Returns: how many connections there may be.
     static func connections(_ wanted: Int, logger: Logger) -> Int {
+        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
         var limit = rlimit()
-        guard getrlimit(RLIMIT_NOFILE, &limit) == 0 else { return wanted }
+        guard getrlimit(resource, &limit) == 0 else { return wanted }
         let needed = rlim_t(wanted + reserve)
         if limit.rlim_cur < needed {
             var raised = limit
             raised.rlim_cur = min(needed, limit.rlim_max)
-            if setrlimit(RLIMIT_NOFILE, &raised) == 0 { limit = raised }
+            if setrlimit(resource, &raised) == 0 { limit = raised }
         }
         guard limit.rlim_cur < needed else { return wanted }
         let possible = max(1, Int(limit.rlim_cur) - reserve)
