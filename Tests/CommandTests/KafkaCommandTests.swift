@@ -57,6 +57,7 @@ import Testing
         #expect(alone.output.contains("no Kafka broker at \(broker.bootstrapServers) has answered within 1000 ms"))
         #expect(try await Command.run(["kafka", "init", "--no-such-option"], settings).code == 64)
         settings["KAFKA_SECURITY_PROTOCOL"] = "sasl_plaintext"
+        settings["KAFKA_SASL_MECHANISM"] = "plain"
         settings["KAFKA_SASL_USERNAME"] = "alice"
         let unprotected = try await Command.run(["kafka", "init"], settings)
         #expect(unprotected.code == 1)
