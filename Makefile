@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan build bench kafka-init clickhouse-init format lint clean setup
+.PHONY: help run test tsan asan fuzz build bench kafka-init clickhouse-init format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -38,6 +38,10 @@ asan: ## Runs the Swift tests under AddressSanitizer (memory errors, leaks); the
 	@tools/setup test
 	@tools/sanitize address
 
+fuzz: ## Lets libFuzzer look for bytes that break a parser, FUZZ_SECONDS (60) for all; builds in .build-fuzz
+	@tools/setup test
+	@tools/fuzz
+
 build: ## Builds the service for production: .build/release/ingestd
 	@tools/setup run
 	$(SWIFT) build -c release --product ingestd
@@ -60,7 +64,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .build-tsan .build-asan .run
+	rm -rf .build .build-tsan .build-asan .build-fuzz .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

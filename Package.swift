@@ -170,3 +170,29 @@ let package = Package(
             name: "CrashTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),
     ]
 )
+
+// `make fuzz` builds the checks of FuzzTests into a program of their own, in which libFuzzer and AddressSanitizer watch
+// the rooms that read what strangers send. Never part of another build.
+let checks: [Target.Dependency] = [
+    "Decompression", "EventJSON", "HTTPIngest", "IngestCore", "Journal",
+    .product(name: "HTTPTypes", package: "swift-http-types"),
+]
+if Context.environment["INGESTD_FUZZ"] == nil {
+    package.targets.append(
+        .testTarget(name: "FuzzTests", dependencies: checks, exclude: ["Corpus"], swiftSettings: strict))
+} else {
+    let watch = ["-sanitize=fuzzer,address"]
+    let rooms: Set = ["CSimdJSON", "Decompression", "EventJSON", "HTTPIngest", "IngestCore", "Journal"]
+    for target in package.targets where rooms.contains(target.name) {
+        if target.cxxSettings == nil {
+            target.swiftSettings = strict + [.unsafeFlags(watch)]
+        } else {
+            target.cxxSettings?.append(.unsafeFlags(["-fsanitize=fuzzer-no-link,address"]))
+        }
+    }
+    package.targets.append(
+        .executableTarget(
+            name: "Fuzzer", dependencies: checks, path: "Tests/FuzzTests", exclude: ["Corpus", "CorpusTests.swift"],
+            swiftSettings: strict + [.define("FUZZER"), .unsafeFlags(watch)],
+            linkerSettings: [.unsafeFlags(watch)]))
+}

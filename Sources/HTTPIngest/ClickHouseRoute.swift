@@ -133,6 +133,8 @@ final class ClickHouseRoute: Sendable {
     private struct Target {
         let stream: Stream
         let columns: ClickHouseColumns?
+        /// `nil` for the header's, if there is one.
+        let token: IdempotencyKey?
     }
 
     /// Decides whether the INSERT can be done, by everything but its rows.
@@ -141,7 +143,9 @@ final class ClickHouseRoute: Sendable {
     ) throws -> Target {
         // First who it is: others learn nothing about tables.
         try authorize(parameters)
-        try Self.check(parameters.settings + insert.settings)
+        let settings = parameters.settings + insert.settings
+        try Self.check(settings)
+        let token = try ingest.idempotencyKey(deduplicationToken: ClickHouseSettings.deduplicationToken(in: settings))
         let stream = try tables.stream(insert, current: parameters.database)
         try check(parameters.secret, for: stream)
         guard rowsAreFlat else {
@@ -150,7 +154,7 @@ final class ClickHouseRoute: Sendable {
                 "ingestd wraps events in envelopes, so that rows can't be a table's own columns: set ROW_MODE=flat, or "
                     + "send the events to /v1/events")
         }
-        return Target(stream: stream, columns: insert.columns.map { ClickHouseColumns($0) })
+        return Target(stream: stream, columns: insert.columns.map { ClickHouseColumns($0) }, token: token)
     }
 
     private static func check(_ settings: [ClickHouseSetting]) throws(ClickHouseError) {
@@ -183,7 +187,7 @@ final class ClickHouseRoute: Sendable {
 
     /// What a body brought.
     private enum Delivery {
-        case rows(Target, BodyContents, byteCount: Int)
+        case rows(IngestRoute.Admission, BodyContents, byteCount: Int)
         case noRows
         case select(ClickHouseSelect)
     }
@@ -229,13 +233,18 @@ final class ClickHouseRoute: Sendable {
         _ writer: borrowing ResponseWriter, _ order: (ByteBuffer) throws -> Order
     ) async throws -> Answer {
         let content = try Self.content(of: request.headers)
+        let key = try ingest.idempotencyKey(request.headers)
         if request.headers[.expect]?.lowercased() == "100-continue" {
             try await writer.writeInformationalHead(HTTPResponse(status: .continue))
         }
         let delivery = try await ingest.receive(&body, content) { body in
             do {
                 switch try order(body) {
-                case .insert(let target, let data): return try rows(in: data, content, for: target)
+                case .insert(let target, let data):
+                    let admission = IngestRoute.Admission(
+                        stream: target.stream, content: content, query: try IngestQuery(nil),
+                        idempotencyKey: target.token ?? key, expectsContinue: false)
+                    return try rows(in: data, for: admission, target.columns)
                 case .select(let select): return .select(select)
                 }
             } catch var error as ClickHouseError {
@@ -246,9 +255,11 @@ final class ClickHouseRoute: Sendable {
         switch delivery {
         case .select(let select): return try answer(select, parameters)
         case .noRows: return Self.inserted(0, byteCount: 0)
-        case .rows(let target, let contents, let byteCount):
-            _ = try await ingest.store(contents, in: target.stream)
-            return Self.inserted(contents.report.accepted, byteCount: byteCount)
+        case .rows(let admission, let contents, let byteCount):
+            let receipt = try await ingest.store(contents, for: admission)
+            var answer = Self.inserted(contents.report.accepted, byteCount: byteCount)
+            if receipt.isRepeat { answer.headers[IdempotencyKey.replayed.name] = IdempotencyKey.replayed.value }
+            return answer
         }
     }
 
@@ -263,18 +274,21 @@ final class ClickHouseRoute: Sendable {
         return try ContentDescription(relevant)
     }
 
-    private func rows(in data: ByteBuffer, _ content: ContentDescription, for target: Target) throws -> Delivery {
+    private func rows(
+        in data: ByteBuffer, for admission: IngestRoute.Admission, _ columns: ClickHouseColumns?
+    ) throws -> Delivery {
         let data = Self.withoutSemicolon(data)
+        // An INSERT of no rows is one that succeeds.
+        guard data.readableBytesView.contains(where: { $0 > 0x20 }) else { return .noRows }
         let contents: BodyContents
         do throws(Problem) {
-            contents = try ingest.check(data, content, for: target.stream)
+            contents = try ingest.check(data, for: admission)
         } catch {
-            // An INSERT of no rows is one that succeeds.
             guard error.kind == Problem.empty.kind else { throw error }
             return .noRows
         }
-        if let columns = target.columns { try data.withUnsafeReadableBytes { try columns.check($0) } }
-        return .rows(target, contents, byteCount: data.readableBytes)
+        if let columns { try data.withUnsafeReadableBytes { try columns.check($0) } }
+        return .rows(admission, contents, byteCount: data.readableBytes)
     }
 
     /// A semicolon ends the rows, where people write one.

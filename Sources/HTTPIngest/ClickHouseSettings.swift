@@ -1,3 +1,5 @@
+internal import HTTPTypes
+
 /// What a client may ask for beside its rows, and what becomes of it. Ignoring a setting is fine only where the client
 /// gets what it was promised all the same; all else is refused by name.
 enum ClickHouseSettings {
@@ -6,8 +8,9 @@ enum ClickHouseSettings {
         case harmless
         /// These values say what the service does anyway.
         case only([String], because: String)
-        case refused(because: String)
     }
+
+    private static let deduplicationToken = "insert_deduplication_token"
 
     private static let off = ["0", "false", ""]
 
@@ -31,8 +34,8 @@ enum ClickHouseSettings {
         // Batches have tokens of their own, so that a repeated batch adds no row.
         "insert_deduplicate": .harmless, "deduplicate_insert": .harmless,
         "deduplicate_blocks_in_dependent_materialized_views": .harmless,
-        "insert_deduplication_token": .refused(
-            because: "rows of several requests are inserted together; send the header Idempotency-Key instead"),
+        // Carried as the request's Idempotency-Key.
+        deduplicationToken: .harmless,
 
         // How rows are read: as the service asks ClickHouse to (docs/clickhouse-interface.md).
         "date_time_input_format": .only(
@@ -73,13 +76,35 @@ enum ClickHouseSettings {
             throw ClickHouseError(
                 .UNKNOWN_SETTING,
                 "ingestd can't do \(name)=\(ClickHouseTokens.printable(setting.value)): \(reason)")
-        case .refused(let reason):
-            throw ClickHouseError(.UNKNOWN_SETTING, "ingestd can't do \(name): \(reason)")
         case nil:
             guard !harmlessPrefixes.contains(where: setting.name.hasPrefix) else { return }
             throw ClickHouseError(
                 .UNKNOWN_SETTING,
                 "ingestd does not know the setting \(name) and can't tell whether it may be ignored: leave it out")
         }
+    }
+
+    /// By which the client recognizes a repeated INSERT; `nil` if it does not say.
+    static func deduplicationToken(in settings: [ClickHouseSetting]) -> String? {
+        settings.last { $0.name == deduplicationToken }.flatMap { $0.value.isEmpty ? nil : $0.value }
+    }
+}
+
+extension IngestRoute {
+    /// The token of ClickHouse that means what an Idempotency-Key does, as one.
+    /// - Throws: `ClickHouseError` if it can't be one, or while keys are not looked at.
+    func idempotencyKey(deduplicationToken token: String?) throws -> IdempotencyKey? {
+        guard let token else { return nil }
+        // A string, as the header has it (RFC 8941, section 3.3.3).
+        let escaped = token.flatMap { $0 == "\"" || $0 == "\\" ? "\\\($0)" : "\($0)" }
+        guard token.utf8.allSatisfy({ (0x21...0x7e).contains($0) }),
+            let key = try idempotencyKey([IdempotencyKey.header: "\"\(String(escaped))\""])
+        else {
+            throw ClickHouseError(
+                .UNKNOWN_SETTING,
+                "ingestd can't do insert_deduplication_token: it is of visible ASCII characters, and the service has "
+                    + "to remember keys (HTTP_IDEMPOTENCY_WINDOW above 0)")
+        }
+        return key
     }
 }

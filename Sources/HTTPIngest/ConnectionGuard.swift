@@ -118,7 +118,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
                 context.fireChannelRead(wrapInboundOut(.head(head)))
                 return
             }
-        case .body: break
+        case .body:
+            guard isReceiving else { return }
         case .end:
             guard isReceiving else { return }
             isReceiving = false

@@ -77,7 +77,8 @@ public final class HTTPIngestService: Service {
             configuration: ServerConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
                 backlog: 1_024,
-                availableConnectionsDelegate: MaximumAvailableConnections(configuration.maxConnections)),
+                availableConnectionsDelegate: MaximumAvailableConnections(
+                    DescriptorLimit.connections(configuration.maxConnections, logger: logger))),
             onServerRunning: { channel in port.announce(channel.localAddress?.port ?? configuration.port) },
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             logger: logger)

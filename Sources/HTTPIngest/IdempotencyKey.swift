@@ -6,7 +6,7 @@ internal import NIOCore
 /// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a client that got no answer sends the
 /// same request with the same key again, and gets the answer to the first one.
 struct IdempotencyKey {
-    private static let header = HTTPField.Name("Idempotency-Key")!
+    static let header = HTTPField.Name("Idempotency-Key")!
     /// Says that an answer is that of an earlier request.
     static let replayed = HTTPField(name: HTTPField.Name("Idempotency-Replayed")!, value: "true")
     private static let maxLength = 255

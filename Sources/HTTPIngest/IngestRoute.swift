@@ -58,36 +58,35 @@ final class IngestRoute: Sendable {
         let content = try ContentDescription(request.headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: stream, content: content, query: query,
-            idempotencyKey: recognizesRepeats ? try IdempotencyKey(request.headers) : nil,
+            stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(request.headers),
             expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
+    }
+
+    /// `nil` without one, or while keys are not looked at.
+    /// - Throws: `Problem` 400.
+    func idempotencyKey(_ headers: HTTPFields) throws(Problem) -> IdempotencyKey? {
+        recognizesRepeats ? try IdempotencyKey(headers) : nil
     }
 
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
-        let keepsBadEvents = admission.query.keepsBadEvents
-        let contents = try await receive(&body, admission.content) { body in
-            var contents = try check(
-                body, admission.content, for: admission.stream, keepsBadEvents: keepsBadEvents)
-            contents.request = admission.idempotencyKey?.request(
-                stream: admission.stream.id, mode: admission.content.mode, keepsBadEvents: keepsBadEvents, body: body)
-            return contents
-        }
+        let contents = try await receive(&body, admission.content) { try check($0, for: admission) }
         if contents.isEmpty {
             // A batch of no CloudEvents: there is nothing to keep.
             let nothing = Acceptance(
-                count: 0, stream: admission.stream, sequences: 0..<0, badEvents: keepsBadEvents ? BadEvents() : nil)
+                count: 0, stream: admission.stream, sequences: 0..<0,
+                badEvents: admission.query.keepsBadEvents ? BadEvents() : nil)
             return try await answer(nothing, for: admission)
         }
-        let receipt = try await store(contents, in: admission.stream)
+        let receipt = try await store(contents, for: admission)
         let acceptance = Acceptance(
             count: receipt.sequences.count, stream: admission.stream, sequences: receipt.sequences,
-            badEvents: keepsBadEvents ? BadEvents(contents) : nil)
-        return receipt.isRepeat
-            ? try await replay(acceptance, for: admission) : try await answer(acceptance, for: admission)
+            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        guard !receipt.isRepeat else { return try await replay(acceptance, for: admission) }
+        return try await answer(acceptance, for: admission)
     }
 
-    /// Receives a body in one piece, within the bounds of all requests.
+    /// Receives a body in one piece, decompressed and within the bounds of all requests.
     /// - Returns: what `use` returns.
     func receive<Result>(
         _ body: inout RequestBody.AsyncIterator, _ content: ContentDescription, _ use: (ByteBuffer) throws -> Result
@@ -98,25 +97,26 @@ final class IngestRoute: Sendable {
 
     /// Finds the events of a body.
     /// - Throws: `Problem` if nothing of it can be accepted.
-    func check(
-        _ body: ByteBuffer, _ content: ContentDescription, for stream: Stream, keepsBadEvents: Bool = false
-    ) throws(Problem) -> BodyContents {
-        let contents = try scan(body, content.mode, for: stream, keepsBadEvents: keepsBadEvents)
-        if let refusal = refusal(of: contents, content, keepsBadEvents: keepsBadEvents) {
-            metrics[stream].rejected.increment(by: contents.report.accepted + contents.report.rejected)
+    func check(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
+        var contents = try scan(body, for: admission)
+        if let refusal = refusal(of: contents, for: admission) {
+            metrics[admission.stream].rejected.increment(by: contents.report.accepted + contents.report.rejected)
             throw refusal
         }
+        contents.request = admission.idempotencyKey?.request(
+            stream: admission.stream.id, mode: admission.content.mode,
+            keepsBadEvents: admission.query.keepsBadEvents, body: body)
         return contents
     }
 
-    /// Puts events on stable storage, unless the request was accepted before.
-    func store(_ contents: BodyContents, in stream: Stream) async throws(Problem) -> Receipt {
-        let counters = metrics[stream]
+    /// Puts events on stable storage, unless they are there since an earlier request with the same key.
+    func store(_ contents: BodyContents, for admission: Admission) async throws(Problem) -> Receipt {
+        let counters = metrics[admission.stream]
         let receipt: Receipt
         do throws(IntakeError) {
             receipt = try await intake.append(
-                stream: stream.id, origin: .http, receivedAt: WallClock.milliseconds, events: contents.events,
-                deadLetters: contents.deadLetters, request: contents.request)
+                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
+                events: contents.events, deadLetters: contents.deadLetters, request: contents.request)
         } catch {
             counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
             if error.isFull { metrics.backpressure.record(true) }
@@ -146,18 +146,18 @@ final class IngestRoute: Sendable {
         }
     }
 
-    private func refusal(of contents: BodyContents, _ content: ContentDescription, keepsBadEvents: Bool) -> Problem? {
+    private func refusal(of contents: BodyContents, for admission: Admission) -> Problem? {
         if contents.report.isCutShort { return .tooManyEvents(limit: maxEvents) }
-        if contents.isEmpty, content.mode == .cloudEventBatch { return nil }
-        let refusal = contents.refusal(keepsBadEvents: keepsBadEvents)
-        return content.coding == nil ? refusal : refusal?.inDecompressedBody()
+        if contents.isEmpty, admission.content.mode == .cloudEventBatch { return nil }
+        let refusal = contents.refusal(keepsBadEvents: admission.query.keepsBadEvents)
+        return admission.content.coding == nil ? refusal : refusal?.inDecompressedBody()
     }
 
-    private func scan(
-        _ body: ByteBuffer, _ mode: ContentMode, for stream: Stream, keepsBadEvents: Bool
-    ) throws(Problem) -> BodyContents {
+    private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
         let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
+        let keepsBadEvents = admission.query.keepsBadEvents
+        let mode = admission.content.mode
         if mode == .cloudEventBatch {
             let first = body.readableBytesView.first { $0 != 0x20 && $0 != 0x0a && $0 != 0x0d && $0 != 0x09 }
             guard let first else { throw .empty }
@@ -175,7 +175,7 @@ final class IngestRoute: Sendable {
             guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
-            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: stream.table) }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
             return BodyContents(events: events, deadLetters: letters, report: report)
         }
     }

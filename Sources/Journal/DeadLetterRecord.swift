@@ -56,6 +56,7 @@ struct DeadLetterRecord {
         self.state = state
         stream = StreamID(rawValue: bytes.loadLittleEndian(4))
         let sequence: UInt64 = bytes.loadLittleEndian(8)
+        guard sequence < .max else { throw MalformedEntry("sequence of a dead letter is out of range") }
         self.sequence = sequence == 0 ? nil : sequence
         failedAt = bytes.loadLittleEndian(16)
         receivedAt = bytes.loadLittleEndian(24)

@@ -82,15 +82,11 @@ public struct KafkaPartitionStatus: Sendable, Equatable {
     /// Whether fetching is paused, because the journal has no room or consuming was stopped.
     public let isPaused: Bool
 
-    /// Messages between the committed offset (or the position, where nothing is committed) and the end, as Kafka's
-    /// own tools count lag.
-    public var lag: Int64? {
-        guard let end, let start = committed ?? position else { return nil }
-        return max(0, end - start)
-    }
+    /// Messages between the committed offset (or where consuming began, where nothing is committed) and the end, as
+    /// Kafka's own tools count lag.
+    public var lag: Int64? { unjournaled.map { $0 + uncommitted } }
 
-    /// Messages between the journal and the end, on their way or still in Kafka: with `uncommitted` they make up the
-    /// `lag`.
+    /// Messages between the journal and the end, on their way or still in Kafka.
     public var unjournaled: Int64? {
         guard let end, let journaled else { return nil }
         return max(0, end - journaled)

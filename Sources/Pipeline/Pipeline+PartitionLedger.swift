@@ -1,5 +1,5 @@
 public import IngestCore
-import Journal
+internal import Journal
 
 /// The journal knows what was taken and what is flushed; that it is flushed soon is the flusher's part.
 extension Pipeline: PartitionLedger {

@@ -240,6 +240,16 @@ import Testing
         }
     }
 
+    @Test(arguments: ["CONNECT example.org:443", "TRACE /livez", "BREW /livez", "PURGE http://t/v1/events?x=1"])
+    func otherMethodsAreRefused(line: String) async throws {
+        try await withServer { server in
+            let connection = try await server.connect()
+            try await connection.send(line + " HTTP/1.1\r\nHost: t\r\n\r\n")
+            let response = try await connection.response()
+            #expect([400, 404, 405].contains(response.status))
+        }
+    }
+
     @Test func pipelinedRequestsAreAnsweredInOrder() async throws {
         try await withServer({ $0.token = "t" }) { server in
             let connection = try await server.connect()
