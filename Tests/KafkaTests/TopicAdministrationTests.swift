@@ -17,18 +17,24 @@ import Testing
         return configuration
     }
 
+    /// What was told while it ran.
+    private final class Progress: Sendable {
+        private let told = Mutex<[String]>([])
+        var lines: [String] { told.withLock { $0 } }
+        func tell(_ line: String) { told.withLock { $0.append(line) } }
+    }
+
     /// Runs off the tests' threads: it blocks.
     private static func run(
-        _ configuration: TopicAdministrationConfiguration
+        _ configuration: TopicAdministrationConfiguration, _ progress: Progress = Progress()
     ) async throws -> (reports: [TopicReport], progress: [String]) {
         try await withCheckedThrowingContinuation { continuation in
             _ = DedicatedThread(name: "administration") {
                 continuation.resume(
                     with: Result {
-                        var progress: [String] = []
                         let administration = try TopicAdministration(
                             configuration: configuration, logger: LogLines().logger)
-                        return (try administration.run { progress.append($0) }, progress)
+                        return (try administration.run(progress: progress.tell), progress.lines)
                     })
             }
         }
@@ -140,9 +146,9 @@ import Testing
             #expect(failure.description.hasPrefix("no Kafka broker at 127.0.0.1:\(port) has answered within 300 ms: "))
             #expect(failure.description.contains("Connection refused"), "\(failure)")
         }
-        async let result = Self.run(configuration)
-        // Late enough that the first attempt has failed.
-        try await Task.sleep(for: .milliseconds(400))
+        let told = Progress()
+        async let result = Self.run(configuration, told)
+        try await wait(for: "word that it waits") { !told.lines.isEmpty }
         let broker = try await KafkaTestServer.administration(#"{"port": \#(port)}"#)
         let (reports, progress) = try await result
         #expect(reports.count == 3 && broker.lines.count == 3)

@@ -38,7 +38,7 @@ import Testing
         rig.configuration.topics = ["^.*orders.*"]
         rig.configuration.deadLetterTopic = "orders.dlq"
         rig.configuration.properties += [
-            ("topic.metadata.refresh.interval.ms", "100"), ("session.timeout.ms", "1000"),
+            ("topic.metadata.refresh.interval.ms", "100"), ("session.timeout.ms", "4000"),
             ("topic.blacklist", "^orders[.]secret$"),
         ]
         let orders = Stream(id: StreamID(rawValue: 9), table: "orders")
