@@ -59,7 +59,7 @@ class TotalsTests(unittest.TestCase):
         with tempfile.TemporaryDirectory() as root:
             os.mkdir(os.path.join(root, ".build"))
             if report is not None:
-                with open(os.path.join(root, ".build/tests-swift-testing.xml"), "w") as file:
+                with open(os.path.join(root, ".build/tests.xml"), "w") as file:
                     file.write(report)
             totals.ROOT, keep = root, totals.ROOT
             try:
