@@ -26,6 +26,11 @@ inline bool EventScanner::isName(const std::string &name, size_t quote, bool isE
     return walk.offset() - quote - 1 > size && key[size] == '"' && memcmp(key, name.data(), size) == 0;
 }
 
+inline bool EventScanner::walkOther() {
+    uint8_t first = walk.peek();
+    return first == '{' || first == '[' ? walk.value(1) : walk.scalar(first);
+}
+
 // Walks the members of an object up to its closing brace, of which there is at least one. `kindOf` tells by a
 // member's name what it is; values of `Member::other` are walked here, all others by `walkValue`.
 template <typename KindOf, typename WalkValue>
@@ -115,11 +120,6 @@ bool EventScanner::walkIDs(size_t quote, size_t count, CSJEvent &event) {
     if (!walkID(event)) return false;
     if (count > 0) event.id_kind = CSJ_ID_ABSENT;  // which of them is it?
     return true;
-}
-
-bool EventScanner::walkOther() {
-    uint8_t first = walk.peek();
-    return first == '{' || first == '[' ? walk.value(1) : walk.scalar(first);
 }
 
 bool EventScanner::isEscapedName(const std::string &name, size_t quote) {
