@@ -122,6 +122,7 @@ extension ServiceConfiguration {
         }
         room.clickHouseDatabase = clickHouse.database
         room.rowsAreFlat = events.rowMode == .flat
+        room.serviceVersion = Version.current
         return room
     }
 
