@@ -194,5 +194,6 @@ if Context.environment["INGESTD_FUZZ"] == nil {
         .executableTarget(
             name: "Fuzzer", dependencies: checks, path: "Tests/FuzzTests", exclude: ["Corpus", "CorpusTests.swift"],
             swiftSettings: strict + [.define("FUZZER"), .unsafeFlags(watch)],
-            linkerSettings: [.unsafeFlags(watch)]))
+            // gold, the default, has an internal error here.
+            linkerSettings: [.unsafeFlags(watch + ["-use-ld=lld"])]))
 }

@@ -15,6 +15,10 @@ enum FuzzTarget: String, CaseIterable {
     case path
     /// Header fields, a line each.
     case fields
+    /// Statements of ClickHouse's HTTP interface.
+    case statement
+    /// Parameters of ClickHouse's HTTP interface.
+    case parameters
     /// Compressed bodies. The first byte chooses the coding, the second the size of the pieces.
     case decompression
 
@@ -27,6 +31,8 @@ enum FuzzTarget: String, CaseIterable {
         case .letter: try LetterCheck.run(bytes)
         case .path: try PathCheck.run(bytes)
         case .fields: try FieldCheck.run(bytes)
+        case .statement: try StatementCheck.run(bytes)
+        case .parameters: try ParameterCheck.run(bytes)
         case .decompression: try DecompressionCheck.run(bytes)
         }
     }

@@ -4,34 +4,35 @@
     /// The program of `make fuzz`: `Fuzzer TARGET [options, folders and files of libFuzzer]`.
     @main
     enum Fuzzer {
-        /// Where libFuzzer's callback, which has no context, finds it. Set once, before it starts.
-        nonisolated(unsafe) private static var target = FuzzTarget.body
+        /// Where the callback, which has no context, finds it. Set once, before libFuzzer starts.
+        nonisolated(unsafe) fileprivate static var target = FuzzTarget.body
 
         static func main() {
-            let names = FuzzTarget.allCases.map(\.rawValue).joined(separator: " ")
-            guard CommandLine.arguments.count > 1, let target = FuzzTarget(rawValue: CommandLine.arguments[1]) else {
-                print(names)
-                return
+            let arguments = CommandLine.arguments
+            guard arguments.count > 1, let target = FuzzTarget(rawValue: arguments[1]) else {
+                return print(FuzzTarget.allCases.map(\.rawValue).joined(separator: " "))
             }
             Self.target = target
             // Without the target's name.
-            var arguments: [UnsafeMutablePointer<CChar>?] = (CommandLine.arguments[..<1] + CommandLine.arguments[2...])
-                .map { strdup($0) }
-            var count = CInt(arguments.count)
-            arguments.append(nil)
-            arguments.withUnsafeMutableBufferPointer { buffer in
+            var copies = (arguments[..<1] + arguments[2...]).map { strdup($0) }
+            var count = CInt(copies.count)
+            copies.append(nil)
+            copies.withUnsafeMutableBufferPointer { buffer in
                 var start = buffer.baseAddress!
-                exit(
-                    runDriver(&count, &start) { bytes, count in
-                        do {
-                            try Fuzzer.target.check(UnsafeRawBufferPointer(start: bytes, count: count))
-                        } catch {
-                            fatalError("\(error)")
-                        }
-                        return 0
-                    })
+                exit(runDriver(&count, &start, testOneInput))
             }
         }
+    }
+
+    /// libFuzzer's own `main` is linked too and wants this name.
+    @_cdecl("LLVMFuzzerTestOneInput")
+    public func testOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+        do {
+            try Fuzzer.target.check(UnsafeRawBufferPointer(start: bytes, count: count))
+        } catch {
+            fatalError("\(error)")
+        }
+        return 0
     }
 
     /// libFuzzer's entry point for programs with a `main` of their own

@@ -38,15 +38,13 @@ enum PathCheck {
 /// Header fields say how a body is to be read, or are refused.
 enum FieldCheck {
     static func run(_ bytes: UnsafeRawBufferPointer) throws {
-        var fields = HTTPFields()
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n").prefix(64) {
-            let parts = line.split(separator: ":", maxSplits: 1)
-            guard parts.count == 2, let name = HTTPField.Name(String(parts[0])) else { continue }
-            fields.append(HTTPField(name: name, value: String(parts[1])))
-        }
+        let fields = HTTPFields(lines: String(decoding: bytes, as: UTF8.self))
         if let content = try refusable({ () throws(Problem) in try ContentDescription(fields) }) {
             let length = content.mode.withDefaultID { $0?.count }
             try demand(length.map { (1...Limits.eventIDBytes).contains($0) } ?? true, "an id that can't be kept")
+        }
+        if let key = try refusable({ () throws(Problem) in try IdempotencyKey(fields) }) ?? nil {
+            try demand((1...255).contains(key.text.utf8.count), "an idempotency key")
         }
         if let accept = fields[.accept] {
             _ = AcceptHeader.allows("application/json", accept)
@@ -55,6 +53,18 @@ enum FieldCheck {
             )
         }
         _ = Authorizer.bearerToken(fields[.authorization])
+    }
+}
+
+extension HTTPFields {
+    /// What of the lines is a field.
+    init(lines: some StringProtocol) {
+        self.init()
+        for line in lines.split(separator: "\n").prefix(64) {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            guard parts.count == 2, let name = HTTPField.Name(String(parts[0])) else { continue }
+            append(HTTPField(name: name, value: String(parts[1])))
+        }
     }
 }
 
