@@ -23,6 +23,10 @@ final class IngestRoute: Sendable {
         configuration: HTTPIngestConfiguration, authorizer: Authorizer, routes: StreamRoutes, intake: any EventIntake,
         operations: any ServiceOperations, metrics: IngestMetrics
     ) {
+        // Scanners are made when they are needed; better to stop now.
+        precondition(
+            (1...Limits.eventBytes).contains(configuration.maxEventBytes) && configuration.maxRequestEvents > 0,
+            "maxEventBytes or maxRequestEvents out of range")
         self.authorizer = authorizer
         self.routes = routes
         self.intake = intake

@@ -44,15 +44,16 @@ extension OpenAPIDescription {
             ceSpecVersion:
               name: ce-specversion
               in: header
-              description: With the next three, of a CloudEvent in binary mode.
-              schema: { const: "1.0" }
+              description: |
+                Always 1.0. It or ce-id says that the body is the data of a CloudEvent in binary mode, which has all four.
+              schema: { type: string }
             ceID:
               name: ce-id
               in: header
-              description: The event's id.
-              schema: { type: string, minLength: 1, maxLength: 1024 }
-            ceSource: { name: ce-source, in: header, schema: { type: string, minLength: 1 } }
-            ceType: { name: ce-type, in: header, schema: { type: string, minLength: 1 } }
+              description: The event's id, 1,024 bytes at most.
+              schema: { type: string }
+            ceSource: { name: ce-source, in: header, schema: { type: string } }
+            ceType: { name: ce-type, in: header, schema: { type: string } }
             stream:
               name: stream
               in: query
@@ -69,7 +70,7 @@ extension OpenAPIDescription {
               description: Only from this time on; a date and time, a date, or milliseconds since 1970 UTC.
               schema: &time
                 anyOf:
-                  - { type: integer, minimum: 0, maximum: 253402300799999 }
+                  - { type: integer, minimum: 0, maximum: 9223372036854775807 }
                   - type: string
                     pattern: "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\\.[0-9]{3})?Z)?$"
             until:

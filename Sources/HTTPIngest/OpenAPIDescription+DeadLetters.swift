@@ -15,7 +15,7 @@ extension OpenAPIDescription {
                 - name: after
                   in: query
                   description: Letters up to this number are left out.
-                  schema: { type: integer, minimum: 0, maximum: 9223372036854775807 }
+                  schema: { type: integer, minimum: 0, maximum: 18446744073709551615 }
                 - name: limit
                   in: query
                   schema: { type: integer, minimum: 1, maximum: 1000, default: 100 }
@@ -92,7 +92,7 @@ extension OpenAPIDescription {
                 in: path
                 required: true
                 description: The letter's number.
-                schema: { type: integer, minimum: 0, maximum: 9223372036854775807 }
+                schema: { type: integer, minimum: 0, maximum: 18446744073709551615 }
             get:
               tags: [dead letters]
               operationId: getDeadLetter
@@ -191,7 +191,7 @@ extension OpenAPIDescription {
                 in: path
                 required: true
                 description: The stream's table, which is its name.
-                schema: { type: string, minLength: 1, maxLength: 1000 }
+                schema: { type: string, minLength: 1 }
                 example: events
             post:
               tags: [dead letters]

@@ -147,8 +147,8 @@ extension OpenAPIDescription {
               parameters: &clickHouseParameters
                 - name: query
                   in: query
-                  description: A statement, or its beginning.
-                  schema: { type: string, maxLength: 65536 }
+                  description: A statement, or its beginning; 64 KiB at most.
+                  schema: { type: string }
                   examples:
                     insert: { value: INSERT INTO events FORMAT JSONEachRow }
                     select: { value: SELECT 1 }

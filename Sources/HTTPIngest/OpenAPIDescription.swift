@@ -108,13 +108,14 @@ struct OpenAPIDescription: Sendable {
                     Access-Control-Allow-Methods: { schema: { type: string } }
                     Access-Control-Allow-Headers: { schema: { type: string } }
                     Access-Control-Max-Age: { schema: { type: string } }
+                "404": { $ref: "#/components/responses/Problem" }
           /v1/events/{stream}:
             parameters:
               - name: stream
                 in: path
                 required: true
                 description: A name of STREAMS; any other leads to the main stream.
-                schema: { type: string, minLength: 1, maxLength: 1000 }
+                schema: { type: string, minLength: 1 }
                 example: clicks
             post:
               tags: [events]

@@ -18,11 +18,20 @@ protocol ConsumerHandler: ClientHandler {
 final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
     weak var handler: (any ConsumerHandler)?
     private let joins = Atomic(false)
+    private let answeredAt = Atomic<UInt64>(0)
 
-    /// Whether the member has asked to join the group anew and does not know its generation yet. No commit may be sent
+    /// Whether the member asks to join the group anew and does not know its generation yet. No commit may be sent
     /// then: it would wait behind that request and reach the group with the old generation, for which librdkafka 2.0.2
     /// takes all partitions as lost (mended in 2.10.0, its issue 4059).
     var isJoining: Bool { joins.load(ordering: .acquiring) }
+
+    /// Whether the member may be about to join: it has just heard something that can make librdkafka ask for it.
+    func mayJoin(at now: UInt64) -> Bool {
+        isJoining || now < answeredAt.load(ordering: .acquiring) + Self.reactionTime
+    }
+
+    /// Partitions were given up. librdkafka joins the group anew when it has taken note.
+    func joinFollows() { joins.store(true, ordering: .releasing) }
 
     /// A request was written to a broker's socket. Called by the broker's thread.
     private func requestWasSent(_ kind: Int16) {
@@ -34,8 +43,19 @@ final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
         }
     }
 
+    /// An answer was read from a broker's socket. Called by the broker's thread, before librdkafka looks at it.
+    private func answerWasReceived(_ kind: Int16) {
+        guard kind == Self.heartbeat || kind == Self.syncGroup || kind == Self.metadata else { return }
+        answeredAt.store(MonotonicClock.now, ordering: .releasing)
+    }
+
+    /// Longest time that librdkafka is expected to take from such an answer to its request to join.
+    private static let reactionTime: UInt64 = 20_000_000
+
     // Numbers of Kafka's protocol.
+    private static let metadata: Int16 = 3
     private static let joinGroup: Int16 = 11
+    private static let heartbeat: Int16 = 12
     private static let syncGroup: Int16 = 14
 
     override var clientHandler: (any ClientHandler)? { handler }
@@ -49,6 +69,12 @@ final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
                     client, "joins",
                     { _, _, _, _, kind, _, _, _, context in
                         ConsumerCallbacks.borrow(context!).requestWasSent(kind)
+                        return RD_KAFKA_RESP_ERR_NO_ERROR
+                    }, context)
+                return rd_kafka_interceptor_add_on_response_received(
+                    client, "joins",
+                    { _, _, _, _, kind, _, _, _, _, _, context in
+                        ConsumerCallbacks.borrow(context!).answerWasReceived(kind)
                         return RD_KAFKA_RESP_ERR_NO_ERROR
                     }, context)
             }, Unmanaged.passUnretained(self).toOpaque())

@@ -6,12 +6,12 @@ internal import Logging
 extension ConsumerLoop {
     /// A commit whose answer never came (its coordinator vanished) is given up after this time.
     private static let answerTimeout: UInt64 = 60_000_000_000
-    private static let rebalanceCheckInterval: UInt64 = 50_000_000
+    private static let rebalanceCheckInterval: UInt64 = 25_000_000
 
     /// Sends the next commit if it is time; the answer comes to `commitAnswered`.
     func commitIfDue(_ now: UInt64) {
         guard now >= nextCommitAt else { return }
-        guard !callbacks.isJoining else {
+        guard !callbacks.mayJoin(at: now) else {
             nextCommitAt = now + Self.rebalanceCheckInterval
             return
         }
@@ -30,8 +30,9 @@ extension ConsumerLoop {
         // second round. Where one fails the others would, too, each after its full time.
         var rounds = 0
         while rounds < 3 {
-            let code =
-                callbacks.isJoining ? RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS : commitOnceAndWait(until: deadline)
+            // Within a revocation it joins only when the partitions are given up.
+            let joins = outlastsRebalance ? callbacks.mayJoin(at: MonotonicClock.now) : callbacks.isJoining
+            let code = joins ? RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS : commitOnceAndWait(until: deadline)
             switch code {
             case RD_KAFKA_RESP_ERR_NO_ERROR:
                 rounds += 1

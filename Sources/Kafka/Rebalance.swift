@@ -27,6 +27,7 @@ extension ConsumerLoop: ConsumerHandler {
             if failure == nil, !isClosing { pauseAndResume(MonotonicClock.now) }
         case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
             giveUp(list.partitions)
+            callbacks.joinFollows()
             if isCooperative {
                 check(rd_kafka_incremental_unassign(consumer.client, list.pointer), "can't give up partitions")
             } else {

@@ -181,6 +181,31 @@ import Testing
         }
     }
 
+    /// What a frame announces is counted before it comes: a few bytes can't take 8 MiB on each connection.
+    @Test func windowsAreBudgeted() async throws {
+        try await withServer({
+            $0.maxBodyBytes = 1 << 20
+            $0.maxBufferedBytes = 1 << 20
+        }) { server in
+            let frame = Compression.zstdBomb(blocks: 1, windowLog: 23)
+            let head =
+                "POST /v1/events HTTP/1.1\r\nHost: test\r\nContent-Encoding: zstd\r\n"
+                + "Content-Length: \(frame.count)\r\n\r\n"
+            let first = try await server.connect()
+            try await first.send(head)
+            try await first.send(ByteBuffer(bytes: frame.dropLast()))
+            try await eventually("a second window finds no room") {
+                let second = try await post(server, frame, "zstd")
+                return second.status == 503
+            }
+            #expect(try await post(server, Compression.zstd.compress("{}"), "zstd").status == 202)
+            try await first.send(ByteBuffer(bytes: frame.suffix(1)))
+            // 128 KiB of spaces.
+            #expect(try await first.response().status == 400)
+            #expect(try await post(server, frame, "zstd").status == 400)
+        }
+    }
+
     /// A client that goes away in the middle leaves nothing, and gives its room back.
     @Test func halfABodyIsNothing() async throws {
         try await withServer({

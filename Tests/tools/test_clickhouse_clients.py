@@ -22,7 +22,7 @@ TABLE = "CREATE TABLE visits (event_id String, a UInt64, b String DEFAULT 'x') E
 class ClickHouseClientTests(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.clickhouse = DevelopmentClickHouse("embedded")
+        cls.clickhouse = DevelopmentClickHouse("chdb")
         cls.addClassCleanup(cls.clickhouse.close)
         cls.clickhouse.query(TABLE)
         cls.service = Service(
