@@ -117,13 +117,14 @@ public struct TopicAdministration: Sendable {
     private func run(
         _ round: inout Round, _ client: borrowing AdministrationClient, _ deadline: UInt64
     ) throws(AdministrationClient.Refusal) {
+        defer { round.attempts += 1 }
         func timeout() -> Int {
             let now = MonotonicClock.now
             let left = now < deadline ? Int((deadline - now) / 1_000_000) : 0
             return min(max(left, 500), Self.requestMilliseconds)
         }
-        // Short, so that a broker's complaints are told soon.
-        let topics = try client.topics(timeoutMilliseconds: min(timeout(), 2_000))
+        // Short at first, so that what is wrong is told soon; longer for clusters that need it to answer.
+        let topics = try client.topics(timeoutMilliseconds: min(timeout(), 500 << min(round.attempts, 5)))
         round.hasMetadata = true
         round.topics = Dictionary(topics.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
         let existing = round.pending.filter { round.topics[$0.name] != nil }
@@ -202,6 +203,7 @@ public struct TopicAdministration: Sendable {
 
 /// How far it has come.
 private struct Round {
+    var attempts = 0
     var hasMetadata = false
     var topics: [String: AdministrationClient.Topic] = [:]
     /// Neither made nor found yet.

@@ -49,13 +49,13 @@ import Testing
             intake: rig.intake, ledger: rig.ledger, logger: rig.lines.logger)
         source.start()
         do {
-            try await wait(for: "the first topic") { rig.intake.eventCount == 1 }
+            try await wait(for: "the first topic") { rig.intake.eventCount >= 1 }
             // Made while the source runs; the last one shows that the others would have been found by then.
             for topic in ["orders.secret", "my.orders"] {
                 try mock.createTopic(topic, partitions: 1)
                 try mock.produce([KafkaMock.Message("{\"event_id\":\"\(topic)\"}")], to: topic)
             }
-            try await wait(for: "the new topic") { rig.intake.eventCount == 2 }
+            try await wait(for: "the new topic") { rig.intake.eventCount >= 2 }
         } catch {
             await source.close()
             throw error
