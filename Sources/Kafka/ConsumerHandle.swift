@@ -19,6 +19,8 @@ final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
     weak var handler: (any ConsumerHandler)?
     private let joins = Atomic(false)
     private let answeredAt = Atomic<UInt64>(0)
+    private let joinWasAnswered = Atomic(false)
+    private let wasAssigned = Atomic(false)
 
     /// Whether the member asks to join the group anew and does not know its generation yet. No commit may be sent
     /// then: it would wait behind that request and reach the group with the old generation, for which librdkafka 2.0.2
@@ -45,8 +47,18 @@ final class ConsumerCallbacks: ClientCallbacks, @unchecked Sendable {
 
     /// An answer was read from a broker's socket. Called by the broker's thread, before librdkafka looks at it.
     private func answerWasReceived(_ kind: Int16) {
+        if kind == Self.joinGroup { joinWasAnswered.store(true, ordering: .releasing) }
         guard kind == Self.heartbeat || kind == Self.syncGroup || kind == Self.metadata else { return }
         answeredAt.store(MonotonicClock.now, ordering: .releasing)
+    }
+
+    /// The member got an assignment, if only an empty one.
+    func assignmentCame() { wasAssigned.store(true, ordering: .releasing) }
+
+    /// librdkafka 2.0.2 aborts the process when a member is destroyed that has joined a group with a sticky assignor
+    /// and has not had an assignment yet (mended in 2.3.0, its issue 4312).
+    override var mayBeDestroyed: Bool {
+        !joinWasAnswered.load(ordering: .acquiring) || wasAssigned.load(ordering: .acquiring)
     }
 
     /// Longest time that librdkafka is expected to take from such an answer to its request to join.

@@ -133,6 +133,9 @@ class ClientCallbacks: @unchecked Sendable {
     /// Who gets the client's errors.
     var clientHandler: (any ClientHandler)? { nil }
 
+    /// Whether destroying the client is safe now; if not it is left alone until the process ends.
+    var mayBeDestroyed: Bool { true }
+
     /// Registers the callbacks. librdkafka calls `log` from any of its threads, the others only from functions that
     /// serve the client's queue, on the thread that calls these. All get this object's address, which `ClientHandle`
     /// keeps alive until the client is destroyed.
@@ -198,6 +201,12 @@ struct ClientHandle: ~Copyable {
     deinit {
         rd_kafka_queue_cb_event_enable(queue, nil, nil)
         rd_kafka_queue_destroy(queue)
+        // A client with a fatal error never gets so far, and there may be many of them one after another.
+        if let callbacks, !callbacks.takeUnretainedValue().mayBeDestroyed,
+            rd_kafka_fatal_error(pointer, nil, 0) == RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return
+        }
         // Whoever wanted to leave the group in order has called `ConsumerHandle.close`. This must not wait for
         // callbacks. Without a coordinator librdkafka still waits for unanswered commits, up to `session.timeout.ms`:
         // on a thread of its own, so that neither a restart nor the end of the process is held up for longer than this.

@@ -11,6 +11,7 @@ extension ConsumerLoop: ConsumerHandler {
         let isCooperative = rd_kafka_rebalance_protocol(consumer.client).map { String(cString: $0) } == "COOPERATIVE"
         switch code {
         case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+            callbacks.assignmentCame()
             do throws(KafkaFailure) {
                 // On closing they are taken only to be left again.
                 if !isClosing { try prepareAssignment(list) }
