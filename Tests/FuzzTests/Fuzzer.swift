@@ -7,12 +7,17 @@
         /// Where the callback, which has no context, finds it. Set once, before libFuzzer starts.
         nonisolated(unsafe) fileprivate static var target = FuzzTarget.body
 
+        private static let variable = "INGESTD_FUZZ_TARGET"
+
         static func main() {
-            let arguments = CommandLine.arguments
+            var arguments = CommandLine.arguments
+            // libFuzzer starts the program again with the arguments that it got, when it merges.
+            if let name = getenv(variable).map({ String(cString: $0) }) { arguments.insert(name, at: 1) }
             guard arguments.count > 1, let target = FuzzTarget(rawValue: arguments[1]) else {
                 return print(FuzzTarget.allCases.map(\.rawValue).joined(separator: " "))
             }
             Self.target = target
+            setenv(variable, target.rawValue, 1)
             // Without the target's name.
             var copies = (arguments[..<1] + arguments[2...]).map { strdup($0) }
             var count = CInt(copies.count)
