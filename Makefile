@@ -30,14 +30,6 @@ asan: ## Runs the Swift tests under AddressSanitizer: memory errors and leaks; b
 	@tools/setup test
 	@tools/sanitize address
 
-tsan: ## Runs the Swift tests under ThreadSanitizer (data races); the last line is the total
-	@tools/setup test
-	@tools/sanitize thread
-
-asan: ## Runs the Swift tests under AddressSanitizer (memory errors, leaks); the last line is the total
-	@tools/setup test
-	@tools/sanitize address
-
 fuzz: ## Lets libFuzzer look for bytes that break a parser, FUZZ_SECONDS (60) for all; builds in .build-fuzz
 	@tools/setup test
 	@tools/fuzz
