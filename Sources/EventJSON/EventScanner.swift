@@ -110,7 +110,8 @@ public final class EventScanner {
     ) -> BodyReport {
         precondition(body.count < 1 << 32, "a body of 4 GiB or more")
         var report = BodyReport()
-        guard body.count > 0 else { return report }
+        // Nothing, or nothing but white space, is no event.
+        guard body.contains(where: { $0 != 0x20 && $0 != 0x0a && $0 != 0x0d && $0 != 0x09 }) else { return report }
         begin(body, format.code)
         while true {
             let count = csj_next(scanner, run, runLength)

@@ -4,14 +4,27 @@ internal import NIOCore
 internal import Synchronization
 
 /// Bytes that may be held at one time, over all connections.
+///
+/// A part is kept for small holders, so that a few slow large ones can't keep everybody out.
 final class ByteBudget: Sendable {
     private let limit: Int
+    /// What all may have taken together for one that holds more than `smallBytes` to get more.
+    private let limitOfLarge: Int
     private let used = Atomic(0)
 
-    init(limit: Int) { self.limit = limit }
+    private static let smallBytes = 64 << 10
+
+    /// - Parameter largest: what one must be able to hold; the part for small ones is what there is beyond it, an eighth
+    ///   of the whole at most.
+    init(limit: Int, largest: Int) {
+        self.limit = limit
+        limitOfLarge = limit - min(limit / 8, max(0, limit - largest))
+    }
 
     /// Takes `count` bytes if there is room for them.
-    func take(_ count: Int) -> Bool {
+    /// - Parameter held: what the holder has already.
+    func take(_ count: Int, beside held: Int) -> Bool {
+        let limit = held + count > Self.smallBytes ? limitOfLarge : limit
         let isWithin = used.add(count, ordering: .relaxed).newValue <= limit
         if !isWithin { give(count) }
         return isWithin
@@ -32,8 +45,9 @@ struct BodyCollector: Sendable {
 
     init(_ configuration: HTTPIngestConfiguration) {
         limit = configuration.maxBodyBytes
-        budget = ByteBudget(limit: configuration.maxBufferedBytes)
-        decompressorBudget = ByteBudget(limit: max(configuration.maxBufferedBytes / 2, 16 << 20))
+        budget = ByteBudget(limit: configuration.maxBufferedBytes, largest: configuration.maxBodyBytes)
+        let decompressorBytes = max(configuration.maxBufferedBytes / 2, 16 << 20)
+        decompressorBudget = ByteBudget(limit: decompressorBytes, largest: decompressorBytes)
         decompressors = DecompressorPool(
             limits: DecompressionLimits(
                 maxBytes: configuration.maxBodyBytes, maxRatio: configuration.maxCompressionRatio))
@@ -54,7 +68,7 @@ struct BodyCollector: Sendable {
         while var piece = try await body.next() {
             let count = piece.readableBytes
             guard taken + count <= limit else { throw Problem.tooLarge(limit: limit) }
-            guard budget.take(count) else { throw Problem.overloaded }
+            guard budget.take(count, beside: taken) else { throw Problem.overloaded }
             if taken == 0 {
                 whole = piece
             } else {

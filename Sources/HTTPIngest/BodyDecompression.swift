@@ -47,7 +47,7 @@ final class BodyDecompression {
                 let (read, written, room) = try decompress(rest)
                 rest = UnsafeRawBufferPointer(rebasing: rest[read...])
                 isRoomUsedUp = written == room
-                guard budget.take(written) else { throw Problem.overloaded }
+                guard budget.take(written, beside: taken) else { throw Problem.overloaded }
                 taken += written
                 try countDecompressor()
             } while !rest.isEmpty || isRoomUsedUp
@@ -72,7 +72,7 @@ final class BodyDecompression {
     private func countDecompressor() throws(Problem) {
         let more = decompressor.memoryBytes - takenByDecompressor
         guard more > 0 else { return }
-        guard decompressorBudget.take(more) else { throw .overloaded }
+        guard decompressorBudget.take(more, beside: takenByDecompressor) else { throw .overloaded }
         takenByDecompressor += more
     }
 

@@ -324,4 +324,22 @@ import Testing
             }
         }
     }
+
+    @Test func largeBodiesLeaveRoomForSmallOnes() async throws {
+        try await withServer({
+            $0.maxBodyBytes = 100_000
+            $0.maxBufferedBytes = 110_000
+        }) { server in
+            let slow = try await server.connect()
+            try await slow.send("POST /v1/events HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n")
+            try await slow.send(#"{"a":""# + String(repeating: "x", count: 99_000))
+            let large = #"{"a":""# + String(repeating: "x", count: 70_000) + #""}"#
+            var response = try await server.post("/v1/events", large)
+            while response.status == 202 { response = try await server.post("/v1/events", large) }
+            expectProblem(response, 503, "overloaded")
+            #expect(try await server.post("/v1/events", #"{"a":1}"#).status == 202)
+            try await slow.send(String(repeating: "x", count: 992) + #""}"#)
+            #expect(try await slow.response().status == 202)
+        }
+    }
 }

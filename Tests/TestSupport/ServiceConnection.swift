@@ -44,8 +44,11 @@ public final class ServiceConnection {
     deinit { close(socket) }
 
     /// Sends a request and reads its answer.
-    public func request(_ method: String, _ target: String, _ body: [UInt8] = []) throws(Broken) -> ServiceResponse {
+    public func request(
+        _ method: String, _ target: String, _ body: [UInt8] = [], headers: [String: String] = [:]
+    ) throws(Broken) -> ServiceResponse {
         var head = "\(method) \(target) HTTP/1.1\r\nHost: test\r\n"
+        for (name, value) in headers { head += "\(name): \(value)\r\n" }
         if method == "POST" { head += "Content-Length: \(body.count)\r\n" }
         try send(Array((head + "\r\n").utf8) + body)
         return try readResponse()
@@ -103,13 +106,15 @@ public final class ServiceConnection {
 
     /// Sends one request on a connection of its own, without blocking the caller's thread.
     public static func request(
-        port: UInt16, _ method: String, _ target: String, _ body: [UInt8] = [], timeoutSeconds: Int = 30
+        port: UInt16, _ method: String, _ target: String, _ body: [UInt8] = [], headers: [String: String] = [:],
+        timeoutSeconds: Int = 30
     ) async throws -> ServiceResponse {
         try await withCheckedThrowingContinuation { continuation in
             _ = DedicatedThread(name: "service-request") {
                 continuation.resume(
                     with: Result {
-                        try ServiceConnection(port: port, timeoutSeconds: timeoutSeconds).request(method, target, body)
+                        try ServiceConnection(port: port, timeoutSeconds: timeoutSeconds)
+                            .request(method, target, body, headers: headers)
                     })
             }
         }

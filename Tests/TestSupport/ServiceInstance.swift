@@ -69,10 +69,10 @@ public final class ServiceInstance: Sendable {
 
     /// Sends events.
     public func post(
-        _ body: String, to target: String = "/v1/events", timeoutSeconds: Int = 30
+        _ body: String, to target: String = "/v1/events", headers: [String: String] = [:], timeoutSeconds: Int = 30
     ) async throws -> ServiceResponse {
         try await ServiceConnection.request(
-            port: port, "POST", target, Array(body.utf8), timeoutSeconds: timeoutSeconds)
+            port: port, "POST", target, Array(body.utf8), headers: headers, timeoutSeconds: timeoutSeconds)
     }
 
     /// Sends a request without a body.
