@@ -42,7 +42,7 @@ class OpenAPITests(unittest.TestCase):
         self.assertNotIn("<<:", text, "merge keys are not part of YAML 1.2")
         document = yaml.safe_load(text)
         self.assertRegex(document["info"]["version"], r"^\d+\.\d+\.\d+$")
-        with open(os.path.join(ROOT, "Sources/HTTPIngest/Route.swift"), encoding="utf-8") as source:
+        with open(os.path.join(ROOT, "Sources/HTTPIngest/Requests/Route.swift"), encoding="utf-8") as source:
             known = re.findall(r'case "(/[^"]*)": self', source.read())
         self.assertGreater(len(known), 5)
         self.assertEqual([path for path in known if path not in document["paths"]], [])
