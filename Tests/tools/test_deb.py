@@ -95,10 +95,10 @@ class PackageTests(unittest.TestCase):
         with open(os.path.join(root, "etc/default/ingestd")) as file:
             offered = dict(re.findall(r"^#([A-Z_]+)=(.*)$", file.read(), re.MULTILINE))
         self.assertGreater(len(offered), 20)
-        for name in [name for name in offered if name.endswith("_FILE")]:
+        for name in [name for name, value in offered.items() if value.startswith(("/run/", "/etc/"))]:
             offered[name] = os.path.join(self.folder, name)
-            with open(offered[name], "w") as secret:
-                secret.write("a=b" if name.startswith("KAFKA_PROPERTIES") else "secret")
+            with open(offered[name], "w") as file:
+                file.write("client.id=a" if name == "KAFKA_PROPERTIES_FILE" else "secret")
         checked = run(program, "config", "check", env={"PATH": os.environ["PATH"], **offered})
         self.assertEqual((checked.returncode, checked.stderr), (0, ""), checked.stdout)
 
