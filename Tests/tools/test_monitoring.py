@@ -98,7 +98,7 @@ class TemporaryFolder(unittest.TestCase):
         return path
 
     def configuration(self, port, token=None):
-        """prometheus.yml as an operator would change it: the addresses listed, and the lines about a token in effect."""
+        """prometheus.yml as an operator would change it: addresses listed, and the lines about a token in effect."""
         with open(CONFIGURATION, encoding="utf-8") as file:
             text = file.read()
         text, addresses = re.subn(r"(?m)^    dns_sd_configs:\n(?:      .*\n)+", "", text)
@@ -318,7 +318,7 @@ class PrometheusTests(TemporaryFolder):
         self.service = Service(
             CLICKHOUSE_URL=f"http://{self.clickhouse.host}:{self.clickhouse.port}",
             ROW_MODE="flat", BATCH_MAX_AGE="1ms", RETRY_BACKOFF_MAX="200ms", HOLD_RETRY_INTERVAL="200ms",
-            HTTP_OPERATIONS_TOKEN=self.TOKEN,
+            JOURNAL_MAX_BYTES="16MiB", HTTP_MAX_BODY_BYTES="4MiB", HTTP_OPERATIONS_TOKEN=self.TOKEN,
         )  # fmt: skip
         self.addCleanup(self.service.close)
         self.write("alerts.yml", {"groups": self.hurried_rules()})
@@ -362,14 +362,19 @@ class PrometheusTests(TemporaryFolder):
         return groups
 
     def create_table(self):
-        self.clickhouse.query("CREATE TABLE events (event_id String) ENGINE = MergeTree ORDER BY event_id")
+        columns = "event_id String, filler String"
+        self.clickhouse.query(f"CREATE TABLE events ({columns}) ENGINE = MergeTree ORDER BY event_id")
 
-    def send(self):
-        request = urllib.request.Request(
-            f"{self.service.url}/v1/events", b'{"event_id": "e"}', {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request) as answer:
-            self.assertEqual(answer.status, 202)
+    def send(self, filler=""):
+        """The status that the service answers an event with."""
+        event = json.dumps({"event_id": "e", "filler": filler}).encode()
+        request = urllib.request.Request(f"{self.service.url}/v1/events", event, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
 
     def ask(self, path):
         try:
@@ -398,14 +403,14 @@ class PrometheusTests(TemporaryFolder):
 
     def test_alerts_fire_when_their_reason_is_caused(self):
         wait_until(self.is_scraped, "Prometheus scrapes the service, with its token", 10)
-        self.send()
+        self.assertEqual(self.send(), 202)
         wait_until(lambda: self.clickhouse.query("SELECT count() FROM events") != "0", "the event is delivered", 10)
         # For longer than it takes an alert to fire, and quiet.
         wait_until(lambda: self.sample_count() >= 10, "there are two seconds of samples", 10)
         self.assertEqual(self.firing(), {})
 
         self.clickhouse.query("DROP TABLE events")
-        self.send()
+        self.assertEqual(self.send(), 202)
         held = self.wait_for_alert("IngestdStreamHeld")
         self.assertEqual(held["labels"]["reason"], "configuration")
         self.assertEqual(held["labels"]["severity"], "critical")
@@ -415,10 +420,15 @@ class PrometheusTests(TemporaryFolder):
         wait_until(lambda: not self.firing(), "the table is back, and all is quiet", 10)
 
         self.clickhouse.kill()
-        self.send()
+        self.assertEqual(self.send(), 202)
         self.wait_for_alert("IngestdInsertsFailing")
         rising = self.wait_for_alert("IngestdOldestEventRising")
         self.assertGreater(float(rising["value"]), 2)
+
+        wait_until(lambda: self.send("x" * 3_000_000) == 503, "the journal is full", 10)
+        self.assertEqual(self.wait_for_alert("IngestdBackpressure")["labels"]["source"], "http")
+        # It is the journal that is full, and not the disk.
+        self.assertNotIn("IngestdDiskLow", self.firing())
         self.assertNotIn("IngestdDown", self.firing())
 
         self.service.process.terminate()
