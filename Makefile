@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan fuzz build bench kafka-init clickhouse-init format lint clean setup
+.PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -38,6 +38,10 @@ build: ## Builds the service for production: .build/release/ingestd
 	@tools/setup run
 	$(SWIFT) build -c release --product ingestd
 
+deb: ## Builds a Debian package with program, unit and manual page: .build-deb/ingestd_VERSION_ARCHITECTURE.deb
+	@tools/setup run
+	@tools/deb
+
 bench: build ## Runs the benchmarks and prints a table of results and ratios
 	$(SWIFT) build -c release --product kafka-dev
 	@benchmarks/run
@@ -56,7 +60,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .build-tsan .build-asan .build-fuzz .run
+	rm -rf .build .build-tsan .build-asan .build-fuzz .build-deb .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

@@ -138,5 +138,49 @@ class NotificationTests(unittest.TestCase):
         self.assertNotIn("NOTIFY_SOCKET", self.log())
 
 
+@unittest.skipUnless(has_systemd(252), "no systemd-analyze, or an older one")
+@unittest.skipUnless(os.access(BINARY, os.X_OK), "no debug build")
+class UnitTests(unittest.TestCase):
+    def setUp(self):
+        with open(UNIT, encoding="utf-8") as unit:
+            self.unit = unit.read()
+        self.folder = tempfile.mkdtemp(prefix="unit-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def analyze(self, unit: str, *arguments: str) -> subprocess.CompletedProcess:
+        path = os.path.join(self.folder, "ingestd.service")
+        with open(path, "w", encoding="utf-8") as file:
+            # The program is not installed here.
+            file.write(unit.replace("=/usr/bin/ingestd ", "=/bin/true "))
+        return subprocess.run(["systemd-analyze", *arguments, path], capture_output=True, text=True, timeout=60)
+
+    def test_systemd_understands_the_unit(self):
+        def verify(unit: str) -> str:
+            answer = self.analyze(unit, "verify", "--man=no", "--recursive-errors=no")
+            return f"{answer.stdout}{answer.stderr}" + ("" if answer.returncode == 0 else "failed")
+
+        self.assertEqual(verify(self.unit), "")
+        self.assertIn("ProtectSytem", verify(self.unit.replace("ProtectSystem", "ProtectSytem")))
+
+    def test_little_is_possible_from_within(self):
+        def check(unit: str) -> subprocess.CompletedProcess:
+            threshold = f"--threshold={round(MOST_EXPOSURE * 10)}"
+            return self.analyze(unit, "security", "--offline=true", "--no-pager", threshold)
+
+        answer = check(self.unit)
+        self.assertEqual(answer.returncode, 0, answer.stdout + answer.stderr)
+        self.assertNotEqual(check(self.unit.replace("CapabilityBoundingSet=\n", "")).returncode, 0, "the check works")
+
+    def test_times_and_secrets_fit_the_service(self):
+        reference = subprocess.run([BINARY, "config", "reference"], capture_output=True, text=True, check=True).stdout
+        secrets = re.search(r"^- Secrets \((.*?)\)", reference, re.MULTILINE)[1]
+        loaded = re.findall(r"^LoadCredential=(\w+):ingestd\.(\w+)$", self.unit, re.MULTILINE)
+        self.assertEqual({name for name, _ in loaded}, {name for _, name in loaded})
+        self.assertEqual({name.upper() for name, _ in loaded}, set(re.findall(r"`(\w+)`", secrets)))
+
+        timeout = re.search(r"`SHUTDOWN_TIMEOUT` \| `(\d+)s`", reference)[1]
+        self.assertGreater(int(re.search(r"^TimeoutStopSec=(\d+)s$", self.unit, re.MULTILINE)[1]), int(timeout) + 30)
+
+
 if __name__ == "__main__":
     unittest.main()
