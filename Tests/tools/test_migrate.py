@@ -17,9 +17,11 @@ PASSWORD = "a'b\"c\\d $HOME"
 class MigrateCase(unittest.TestCase):
     """A ClickHouse, and a database of its own for each test."""
 
+    engine = "chdb"
+
     @classmethod
     def setUpClass(cls):
-        cls.server = DevelopmentClickHouse("chdb", "--password", PASSWORD)
+        cls.server = DevelopmentClickHouse(cls.engine, "--password", PASSWORD)
         cls.count = 0
 
     @classmethod
