@@ -49,8 +49,8 @@ LABEL org.opencontainers.image.title="ingestd" \
     org.opencontainers.image.created="${CREATED}" \
     org.opencontainers.image.source="${SOURCE}"
 
-# The service with a program that was built outside, for machines that reach no registry: `make stack-image
-# STACK_PREBUILT=1`.
+# The service with a program that was built outside, for machines that reach no registry:
+# `make stack-image STACK_BINARY=...`.
 FROM runtime AS prebuilt
 COPY .build-image/ingestd /usr/local/bin/ingestd
 
