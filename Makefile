@@ -6,7 +6,8 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init format lint clean setup
+.PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init stack-image stack-up stack-down
+.PHONY: format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -51,6 +52,15 @@ kafka-init: ## Creates the topics (events and dead letters), again and again wit
 
 clickhouse-init: ## Applies schema/*.sql to CLICKHOUSE_URL in order, again and again without harm
 	@tools/migrate
+
+stack-image: ## Builds the images of the service and the schema, as TAG (0.1.0)
+	@tools/stack image
+
+stack-up: ## Deploys or updates stack.yml on the local Swarm, and waits until all is well
+	@tools/stack up
+
+stack-down: ## Removes the stack; volumes stay, unless STACK_VOLUMES=remove
+	@tools/stack down
 
 format: ## Formats the Swift sources in place
 	@$(SWIFT) format --in-place --recursive $(LINTED)

@@ -118,6 +118,8 @@ extension ConfigurationOptions {
 /// Settings that commands need. What is wrong with the others is none of their business.
 enum CommandSettings {
     static let journal: Set = ["JOURNAL_PATH"]
+    /// No tokens: health is open to all.
+    static let health: Set = ["HTTP_HOST", "HTTP_PORT", "HTTP_TLS_CERTIFICATE", "HTTP_TLS_KEY"]
     static let kafka: Set = [
         "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "KAFKA_DLQ_TOPIC", "KAFKA_PROPERTIES", "KAFKA_SECURITY_PROTOCOL",
         "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_TLS_CA", "KAFKA_TLS_CERTIFICATE",

@@ -10,6 +10,8 @@ struct ServiceClient {
 
     /// How long the answer to a question may take.
     private static let patience = Duration.seconds(10)
+    /// Shorter than the time that whoever asks for health gives this command, so that it can still say why.
+    private static let healthPatience = Duration.seconds(5)
     /// How long changing many dead letters may take.
     private static let changePatience = Duration.seconds(600)
 
@@ -65,6 +67,44 @@ struct ServiceClient {
         }
     }
 
+    /// What the service says of itself.
+    struct Health {
+        let isGood: Bool
+        /// One line: the verdict, and every component that is not well.
+        let text: String
+    }
+
+    /// - Parameter isLiveness: whether the process works at all, instead of whether events can be accepted durably.
+    /// - Throws: `TerminalError` if there is no answer.
+    func health(isLiveness: Bool) async throws(TerminalError) -> Health {
+        struct Document: Decodable {
+            struct Component: Decodable {
+                let component: String
+                let healthy: Bool
+                let detail: String
+            }
+            let status: String
+            let components: [Component]
+        }
+        guard port != 0 else {
+            throw TerminalError("HTTP_PORT is 0: set it to the port that the service has taken")
+        }
+        do {
+            let answer = try await HTTPExchange.request(
+                host: host, port: port, tls: tls, method: "GET", target: isLiveness ? "/livez" : "/readyz",
+                headers: [hostHeader], timeout: Self.healthPatience)
+            guard answer.status == 200 || answer.status == 503 else {
+                throw Failure(description: "the answer is \(answer.status): is this port another program's?")
+            }
+            let document = try JSONDecoder().decode(Document.self, from: Data(answer.body))
+            let troubles = document.components.filter { !$0.healthy }.map { "\($0.component): \($0.detail)" }
+            let text = ([document.status] + troubles).joined(separator: "; ")
+            return Health(isGood: answer.status == 200, text: Terminal.printable(text))
+        } catch {
+            throw TerminalError("no service answers at \(address) (HTTP_HOST, HTTP_PORT): \(error)")
+        }
+    }
+
     /// - Throws: `Failure`.
     func change(_ action: DeadLetterChanger.Action, _ selection: DeadLetterSelection) async throws -> DeadLetterChange {
         struct Change: Decodable {
@@ -84,6 +124,8 @@ struct ServiceClient {
     private var address: String {
         "\(tls == nil ? "http" : "https")://\(host.contains(":") ? "[\(host)]" : host):\(port)"
     }
+
+    private var hostHeader: (String, String) { ("Host", "\(host.contains(":") ? "[\(host)]" : host):\(port)") }
 
     private static func query(_ filter: DeadLetterFilter) -> String {
         let pairs = [
@@ -109,7 +151,7 @@ struct ServiceClient {
         _ method: String, _ target: String, within timeout: Duration = patience
     ) async throws -> [UInt8] {
         struct Problem: Decodable { let detail: String }
-        var headers = [("Host", "\(host.contains(":") ? "[\(host)]" : host):\(port)")]
+        var headers = [hostHeader]
         if let token { headers.append(("Authorization", "Bearer \(token)")) }
         let answer = try await HTTPExchange.request(
             host: host, port: port, tls: tls, method: method, target: target, headers: headers, timeout: timeout)
