@@ -62,8 +62,9 @@ class PackageTests(unittest.TestCase):
         documents = "/usr/share/doc/ingestd"
         for path in (
             "/usr/lib/systemd/system/ingestd.service", "/etc/default/ingestd", "/usr/share/man/man1/ingestd.1.gz",
-            "/usr/lib/ingestd/schema/001_events.sql", f"{documents}/copyright", f"{documents}/changelog.gz",
-            f"{documents}/README.md", f"{documents}/docs/install.md",
+            "/usr/lib/ingestd/schema/001_events.sql", "/usr/lib/ingestd/schema/cluster/001_events.sql",
+            f"{documents}/copyright", f"{documents}/changelog.gz", f"{documents}/README.md",
+            f"{documents}/docs/install.md",
         ):  # fmt: skip
             self.assertEqual(files.get(path), "-rw-r--r--", path)
 
