@@ -22,6 +22,34 @@ SCHEMA = os.path.join(ROOT, "schema")
 TABLE = "CREATE TABLE IF NOT EXISTS {} (n Int32) ENGINE = MergeTree ORDER BY n;"
 
 
+class SharedServerCase(MigrateCase):
+    """One embedded engine for all classes of this module: each takes a second and 350 MiB to start."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server, cls.count = shared["server"], 0
+
+    @classmethod
+    def tearDownClass(cls):
+        pass
+
+    def setUp(self):
+        super().setUp()
+        self.database += type(self).__name__
+
+
+shared = {}
+
+
+def setUpModule():
+    MigrateCase.setUpClass()
+    shared["server"] = MigrateCase.server
+
+
+def tearDownModule():
+    MigrateCase.tearDownClass()
+
+
 class HistoryChecks:
     """What holds on every server, with files of the tests' own."""
 
@@ -128,7 +156,7 @@ class HistoryChecks:
         return self.folder
 
 
-class HistoryTests(HistoryChecks, MigrateCase):
+class HistoryTests(HistoryChecks, SharedServerCase):
     """On today's engine."""
 
     def test_a_run_that_was_killed_holds_no_lock_for_long(self):
@@ -148,7 +176,7 @@ class HistoryTests(HistoryChecks, MigrateCase):
 
     def test_a_run_that_was_stopped_does_not_go_on_beside_the_next(self):
         # Its lock is taken over while its first statement is under way.
-        self.write("001_a.sql", "SELECT sleep(1); CREATE TABLE a (n Int32) ENGINE = MergeTree ORDER BY n")
+        self.write("001_a.sql", "SELECT sleep(3); CREATE TABLE a (n Int32) ENGINE = MergeTree ORDER BY n")
         run = subprocess.Popen(
             [MIGRATE, self.folder], env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -168,7 +196,7 @@ class OldServerHistoryTests(HistoryChecks, MigrateCase):
     engine = "server"
 
 
-class VersionTests(MigrateCase):
+class VersionTests(SharedServerCase):
     """The bundled schema, from each version of it."""
 
     ROWS = "".join(
@@ -303,7 +331,7 @@ class Front:
         self.http.server_close()
 
 
-class TLSTests(MigrateCase):
+class TLSTests(SharedServerCase):
     def test_certificate_must_be_known(self):
         key, certificate = f"{self.folder}/key.pem", f"{self.folder}/certificate.pem"
         command = [
@@ -330,7 +358,7 @@ class TLSTests(MigrateCase):
         self.assertApplied(run, "001_a.sql: applied")
 
 
-class ClusterTests(MigrateCase):
+class ClusterTests(SharedServerCase):
     """schema/cluster, without a cluster: each statement is parsed as it is, and run as if there were one server.
 
     Not proved here: replication, DDL by ON CLUSTER and the sharding of inserts, which take a ClickHouse Keeper.
