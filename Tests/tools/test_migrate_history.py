@@ -73,19 +73,6 @@ class HistoryChecks:
         self.assertApplied(self.migrate(self.folder), "001_a.sql: goes on after statement 2", "001_a.sql: applied")
         self.assertEqual(self.query("SELECT count(), sum(n) FROM log"), "3\t6")
 
-    def test_history_that_does_not_fit_is_refused(self):
-        self.write("001_a.sql", TABLE.format("a"))
-        self.write("003_c.sql", TABLE.format("c"))
-        self.assertApplied(self.migrate(self.folder), "001_a.sql: applied", "003_c.sql: applied")
-        self.write("002_b.sql", TABLE.format("b"))
-        self.assertIn("002_b.sql comes before 003_c.sql, which is applied already", self.refused(self.folder))
-        os.rename(f"{self.folder}/002_b.sql", f"{self.folder}/003_b.sql")
-        self.assertIn("two files with one number", self.refused(self.folder))
-        os.remove(f"{self.folder}/003_b.sql")
-        os.rename(f"{self.folder}/003_c.sql", f"{self.folder}/004_c.sql")
-        self.assertIn("003_c.sql is applied to http", self.refused(self.folder))
-        self.assertEqual(self.query("SELECT count() FROM system.tables WHERE database = currentDatabase()"), "5")
-
     def test_a_dry_run_changes_nothing(self):
         self.write("001_a.sql", TABLE.format("a") + TABLE.format("b"))
         run = self.migrate("--dry-run", self.folder, EVENTS_RETENTION_DAYS="1")
@@ -138,15 +125,6 @@ class HistoryChecks:
         self.assertApplied(run, "001_a.sql: applied before", "002_b.sql: applied", "003_c.sql: applied")
         self.assertEqual(self.query("SELECT (SELECT count() FROM a), (SELECT count() FROM c)"), "1\t1")
 
-    def test_a_half_applied_file_can_be_taken_back(self):
-        os.mkdir(f"{self.folder}/down")
-        self.write("001_a.sql", TABLE.format("a") + "DROP TABLE nowhere")
-        self.write("down/001_a.sql", "DROP TABLE IF EXISTS a")
-        self.refused(self.folder)
-        self.assertApplied(self.migrate("--down-to", "000", self.folder), "001_a.sql: taken back")
-        self.write("001_a.sql", "CREATE TABLE a (other String) ENGINE = MergeTree ORDER BY other")
-        self.assertApplied(self.migrate(self.folder), "001_a.sql: applied")
-
     def test_wrong_password_says_what_to_check(self):
         errors = self.refused(self.folder_with_one_file(), CLICKHOUSE_PASSWORD="wrong")
         self.assertIn("Are CLICKHOUSE_USER and CLICKHOUSE_PASSWORD right?", errors)
@@ -158,6 +136,28 @@ class HistoryChecks:
 
 class HistoryTests(HistoryChecks, SharedServerCase):
     """On today's engine."""
+
+    def test_history_that_does_not_fit_is_refused(self):
+        self.write("001_a.sql", TABLE.format("a"))
+        self.write("003_c.sql", TABLE.format("c"))
+        self.assertApplied(self.migrate(self.folder), "001_a.sql: applied", "003_c.sql: applied")
+        self.write("002_b.sql", TABLE.format("b"))
+        self.assertIn("002_b.sql comes before 003_c.sql, which is applied already", self.refused(self.folder))
+        os.rename(f"{self.folder}/002_b.sql", f"{self.folder}/003_b.sql")
+        self.assertIn("two files with one number", self.refused(self.folder))
+        os.remove(f"{self.folder}/003_b.sql")
+        os.rename(f"{self.folder}/003_c.sql", f"{self.folder}/004_c.sql")
+        self.assertIn("003_c.sql is applied to http", self.refused(self.folder))
+        self.assertEqual(self.query("SELECT count() FROM system.tables WHERE database = currentDatabase()"), "5")
+
+    def test_a_half_applied_file_can_be_taken_back(self):
+        os.mkdir(f"{self.folder}/down")
+        self.write("001_a.sql", TABLE.format("a") + "DROP TABLE nowhere")
+        self.write("down/001_a.sql", "DROP TABLE IF EXISTS a")
+        self.refused(self.folder)
+        self.assertApplied(self.migrate("--down-to", "000", self.folder), "001_a.sql: taken back")
+        self.write("001_a.sql", "CREATE TABLE a (other String) ENGINE = MergeTree ORDER BY other")
+        self.assertApplied(self.migrate(self.folder), "001_a.sql: applied")
 
     def test_a_run_that_was_killed_holds_no_lock_for_long(self):
         self.write("001_a.sql", TABLE.format("log") + "INSERT INTO log VALUES (1); SELECT sleep(3);")
