@@ -52,6 +52,7 @@ class MigrateCase(unittest.TestCase):
 
     def request(self, text, **parameters):
         headers = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": PASSWORD}
+        self.server.disconnect()  # a run of the tool may have taken longer than the server keeps a connection
         return self.server.request(body=text.encode(), headers=headers, database=self.database, **parameters)
 
     def query(self, text):
