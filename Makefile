@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan fuzz build bench kafka-init clickhouse-init stack-image stack-up stack-down
+.PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init stack-image stack-up stack-down
 .PHONY: format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
@@ -39,6 +39,10 @@ build: ## Builds the service for production: .build/release/ingestd
 	@tools/setup run
 	$(SWIFT) build -c release --product ingestd
 
+deb: ## Builds a Debian package with program, unit and manual page: .build-deb/ingestd_VERSION_ARCHITECTURE.deb
+	@tools/setup run
+	@tools/deb
+
 bench: build ## Runs the benchmarks and prints a table of results and ratios
 	$(SWIFT) build -c release --product kafka-dev
 	@benchmarks/run
@@ -66,7 +70,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .build-tsan .build-asan .build-fuzz .run
+	rm -rf .build .build-tsan .build-asan .build-fuzz .build-deb .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

@@ -4,6 +4,8 @@ import IngestCore
 import Journal
 import Kafka
 import Logging
+import NIOCore
+import NIOPosix
 import Observability
 import Pipeline
 import Synchronization
@@ -16,6 +18,7 @@ import Synchronization
 final class Service: Sendable {
     private let configuration: ServiceConfiguration
     private let logger: Logger
+    private let serviceManager: ServiceManager?
     private let journal: Journal
     private let clickHouse: ClickHouseClient
     private let pipeline: Pipeline
@@ -27,8 +30,12 @@ final class Service: Sendable {
 
     /// Opens the journal and makes the parts; nothing runs yet.
     /// - Throws: what is wrong with the configuration or the journal, in words for the operator.
-    init(_ configuration: ServiceConfiguration, registry: PrometheusRegistry, logger: Logger) throws {
+    init(
+        _ configuration: ServiceConfiguration, registry: PrometheusRegistry, serviceManager: ServiceManager?,
+        logger: Logger
+    ) throws {
         self.configuration = configuration
+        self.serviceManager = serviceManager
         self.logger = logger
         journal = try Journal.open(configuration.journalConfiguration, logger: logger)
         clickHouse = try ClickHouseClient(configuration: configuration.clickHouseConfiguration, logger: logger)
@@ -71,7 +78,11 @@ final class Service: Sendable {
                     "kafka": "\(kafka == nil ? "disabled" : configuration.kafka.topics.joined(separator: ","))",
                     "journal": "\(configuration.journal.path)", "waiting_events": "\(waitingEvents)",
                 ])
+            let address = "\(configuration.http.host):\(port)"
+            serviceManager?.ready(status(address))
+            let heartbeats = Task { await serviceManager?.sendHeartbeats { try await self.pulse(address) } }
             await shutdownRequest.wait()
+            heartbeats.cancel()
             try await stop(server)
         } catch {
             await release()
@@ -88,6 +99,20 @@ final class Service: Sendable {
         }
     }
 
+    /// Asks everything that could hang: each of HTTP's threads by a task of its own, each component by its state, as
+    /// `/readyz` shows it. Whether they are well does not matter here, but that they answer.
+    /// - Returns: a line for people; nil if `/livez` would say no.
+    private func pulse(_ address: String) async throws -> String? {
+        for loop in MultiThreadedEventLoopGroup.singleton.makeIterator() { try await loop.submit {}.get() }
+        _ = operations.readiness()
+        guard operations.liveness().allSatisfy(\.isHealthy) else { return nil }
+        return status(address)
+    }
+
+    private func status(_ address: String) -> String {
+        "Listening on \(address); \(waitingEvents) events wait for ClickHouse"
+    }
+
     /// Starts the shutdown. Callable from any thread, more than once.
     func beginShutdown() { shutdownRequest.begin() }
 
@@ -95,6 +120,10 @@ final class Service: Sendable {
     /// the journal.
     private func stop(_ server: Task<Void, any Error>) async throws {
         let deadline = ContinuousClock.now + configuration.shutdown.timeout
+        // Closing what is open comes after that time.
+        serviceManager?.stopping(
+            within: configuration.shutdown.timeout + .seconds(30),
+            "Stopping; \(waitingEvents) events wait for ClickHouse")
         operations.beginShutdown()
         http.beginDraining()
         await kafka?.stopConsuming()

@@ -39,6 +39,9 @@ enum Telemetry {
             name: "ingest_events_total", help: "Events by source, stream and what became of them on admission."),
         MetricDescription(name: "ingest_journal_events", help: "Events in the journal that are not delivered yet."),
         MetricDescription(name: "ingest_journal_bytes", help: "Bytes that the journal holds."),
+        MetricDescription(
+            name: "ingest_journal_file_bytes",
+            help: "Size of the journal's file: it keeps the pages of what was delivered, to use them again."),
         MetricDescription(name: "ingest_journal_max_bytes", help: "Bytes that the journal may hold."),
         MetricDescription(
             name: "ingest_journal_oldest_event_age_seconds",

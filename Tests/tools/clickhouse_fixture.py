@@ -51,12 +51,12 @@ class DevelopmentClickHouse:
         self.host, self.port, self.engine, self.version = match[1], int(match[2]), match[3], match[4]
 
     def kill(self) -> None:
-        self._disconnect()
+        self.disconnect()
         self.process.kill()
         self._reap()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        self._disconnect()
+        self.disconnect()
         self.process.send_signal(number)
         return self._reap()
 
@@ -71,7 +71,8 @@ class DevelopmentClickHouse:
             self.stop()
         shutil.rmtree(self.folder)
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """Ends the keep-alive connection, which the server closes after some idle seconds."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

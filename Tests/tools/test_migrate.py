@@ -17,9 +17,11 @@ PASSWORD = "a'b\"c\\d $HOME"
 class MigrateCase(unittest.TestCase):
     """A ClickHouse, and a database of its own for each test."""
 
+    engine = "chdb"
+
     @classmethod
     def setUpClass(cls):
-        cls.server = DevelopmentClickHouse("chdb", "--password", PASSWORD)
+        cls.server = DevelopmentClickHouse(cls.engine, "--password", PASSWORD)
         cls.count = 0
 
     @classmethod
@@ -50,6 +52,7 @@ class MigrateCase(unittest.TestCase):
 
     def request(self, text, **parameters):
         headers = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": PASSWORD}
+        self.server.disconnect()  # a run of the tool may have taken longer than the server keeps a connection
         return self.server.request(body=text.encode(), headers=headers, database=self.database, **parameters)
 
     def query(self, text):
@@ -108,7 +111,7 @@ class MigrateTests(MigrateCase):
         self.assertEqual(run.returncode, 1)
         self.assertRegex(run.stderr, r"001_a\.sql, statement 2: Code: 62\.")
         self.write("001_a.sql", "CREATE TABLE IF NOT EXISTS a (n Int32) ENGINE = MergeTree ORDER BY n; SELECT 1")
-        self.assertApplied(self.migrate(self.folder), "001_a.sql: applied")
+        self.assertApplied(self.migrate(self.folder), "001_a.sql: goes on after statement 1", "001_a.sql: applied")
 
     def test_password_is_no_argument_of_a_process(self):
         # A stand-in for curl writes down how it is called, and calls curl.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FoundationEssentials
 import Glibc
 import Logging
 import Observability
@@ -20,7 +21,9 @@ struct ServeCommand: AsyncParsableCommand {
         let logger = Logger(label: "ingestd")
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
         do {
-            let service = try Service(loaded.configuration, registry: registry, logger: logger)
+            let manager = ServiceManager(environment: ProcessInfo.processInfo.environment, logger: logger)
+            let service = try Service(
+                loaded.configuration, registry: registry, serviceManager: manager, logger: logger)
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await service.run() }
                 group.addTask { await Self.follow(signals, service, logger) }
