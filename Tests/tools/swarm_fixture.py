@@ -23,16 +23,14 @@ from service_fixture import BINARY, free_port
 CANARY, STABLE = "ingestd_ingestion-canary", "ingestd_ingestion-service"
 # What Swarm remembers of a service.
 HISTORY = 5
-# curl costs a tenth of what an interpreter does, and there are many calls.
+# curl costs a tenth of what an interpreter does, and there are many calls. The variables are those of the stack files.
 DOCKER = r"""#!/bin/sh
-: >"$FAKE/answer-$$"
-code=$({ printf '%s\0' "$@"; printf '\0HERE=%s\0' "$(pwd -P)"; env -0; } | curl -s -H Expect: --unix-socket "$FAKE/swarm.sock" \
-    -o "$FAKE/answer-$$" -w '%{http_code}' --data-binary @- http://swarm/)
-case $code in
-    200) cat "$FAKE/answer-$$"; rm "$FAKE/answer-$$" ;;
-    404) exec "$FAKE/bin/docker-base" "$@" ;;
-    *) cat "$FAKE/answer-$$" >&2; exit 1 ;;
-esac
+code=$(printf '%s\0' "$@" "" "HERE=$(pwd -P)" "TAG=$TAG" "CANARY_TAG=$CANARY_TAG" "CANARY_HTTP_PORT=$CANARY_HTTP_PORT" |
+    curl -s -H Expect: --unix-socket "$FAKE/swarm.sock" -o "$FAKE/answer-$$" -w '%{http_code}' --data-binary @- \
+    http://swarm/)
+[ "$code" != 404 ] || exec "$FAKE/bin/docker-base" "$@"
+[ "$code" = 200 ] || { cat "$FAKE/answer-$$" >&2; exit 1; }
+exec cat "$FAKE/answer-$$"
 """
 
 
@@ -54,6 +52,7 @@ class StandInSwarm:
         self.calls = []
         self.broken = set()
         self.settings = {}
+        self.events = {}
         self.prometheus = "prometheus-container"
         self.prometheus_port = free_port()
         self._processes = {}
@@ -84,6 +83,10 @@ class StandInSwarm:
         for process in self._processes.values():
             process.kill()
             process.wait()
+
+    def when(self, words, action):
+        """What else happens, once, when docker is called with these words."""
+        self.events[words] = action
 
     def log(self):
         """What the canary's processes have said."""
@@ -252,6 +255,8 @@ class StandInSwarm:
             self.refresh()
             answer = self.answer(arguments, environment)
             self.calls.append(" ".join(arguments))
+            for words in [words for words in self.events if words in self.calls[-1]]:
+                self.events.pop(words)()
         return answer
 
     def answer(self, arguments, environment):
@@ -270,6 +275,10 @@ class StandInSwarm:
                 lines = [line if "Replicas" in form else line.partition("\t")[0] for line in lines]
             case ["service", "inspect", name] if name in self.services:
                 lines = [json.dumps([self.services[name]])]
+            case ["service", "inspect", "--format", "{{json .UpdateStatus}}", _]:
+                lines = ["null"]
+            case ["service", "ps", *_, name] if name.endswith("-init"):
+                lines = ["Complete 1 second ago\t"]
             case ["service", "ps", "--quiet", "--no-trunc", name]:
                 assert name == CANARY
                 lines = [task["ID"] for task in self.tasks]
@@ -288,7 +297,7 @@ class StandInSwarm:
                 lines = []
                 self.deploy(environment)
             case ["stack", "deploy", *_]:
-                image = f"{environment.get('INGESTD_IMAGE') or 'ingestion-service'}:{environment['TAG']}"
+                image = f"ingestion-service:{environment['TAG']}"
                 self.services[STABLE]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] = image
                 return None
             case ["exec", container, "sh", "-c", script, url]:
@@ -319,7 +328,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             code, text = 500, traceback.format_exc()
         self.send_response(code)
         self.end_headers()
-        self.wfile.write(text.encode())
+        # Never empty: curl makes no file then, and an older one may be there.
+        self.wfile.write((text or "\n").encode())
 
     def log_message(self, *_):
         pass

@@ -3,15 +3,20 @@ events that only the canary has, nor of the stable replicas. The canary is a rea
 
 import http.client
 import http.server
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
+import urllib.parse
 import urllib.request
 
 import yaml
@@ -186,9 +191,6 @@ class CanaryToolTests(CanaryCase):
         self.refused("no tag of an image: a b", TAG="a b")
         answer = self.refused("ingestion-service:0.3.0 is not", "make stack-image TAG=0.3.0", TAG="0.3.0")
         self.assertNotIn("stack deploy", self.calls(), answer.stderr)
-        for command in ("promote", "abort"):
-            self.run_tool(command)
-            self.assertNotIn("service update", self.calls())
         self.refused("there is no canary", command="promote")
         self.assertIn("there is no canary", self.succeeds("abort"))
 
@@ -318,22 +320,11 @@ class AbortTests(DeliveryCase):
         self.assertEqual(self.send("a", "b"), 202)
         # Works until it is stopped for the first time.
         self.swarm.broken = {"ingestion-service:0.2.0"}
-        self.show_table_when("--image ingestion-service:0.1.0")
+        self.swarm.when("--image ingestion-service:0.1.0", self.show_table)
         answer = self.succeeds("abort")
         self.assertIn("ingestion-service:0.2.0 does not deliver what the canary has accepted: it ends again", answer)
         self.assertEqual(self.rows(), ["a", "b"])
         self.stable_is_untouched()
-
-    def show_table_when(self, called):
-        """ClickHouse takes events again once docker was called like this."""
-
-        def wait():
-            wait_until(lambda: called in self.calls(), called, 30)
-            self.show_table()
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        self.addCleanup(thread.join)
 
     def test_a_journal_of_a_newer_format_stays_where_it_is(self):
         self.hide_table()
@@ -347,13 +338,16 @@ class AbortTests(DeliveryCase):
             pages, old = file.read(), b"ingestd-journal\0\1\0\0\0"
             self.assertIn(old, pages)
             file.seek(0)
-            file.write(pages.replace(old, b"ingestd-journal\0\2\0\0\0"))
+            newer = pages.replace(old, b"ingestd-journal\0\2\0\0\0")
+            file.write(newer)
         self.show_table()
         answer = self.refused("newer format", "CANARY_REPLACE=1", "ingestd_journal-canary", command="abort")
         self.assertIn("ends again and again", answer.stdout)
         self.assertRegex(self.swarm.log(), "format")
         self.assertNotIn("service rm", self.calls())
         self.assertNotIn("volume rm", self.calls())
+        with open(data, "rb") as file:
+            self.assertEqual(file.read(), newer, "the stable version has refused it, and changed nothing")
 
     def test_dead_letters_keep_the_volume(self):
         self.succeeds(TAG="0.2.0")
@@ -368,3 +362,274 @@ class AbortTests(DeliveryCase):
         self.succeeds(TAG="0.2.0")
         self.assertIn("removed the volume ingestd_journal-canary", self.succeeds("abort", CANARY_VOLUME="remove"))
         self.assertIn("volume rm ingestd_journal-canary", self.calls())
+
+
+class Prometheus:
+    """Debian's Prometheus with the stack's configuration, but for the addresses and its patience."""
+
+    def __init__(self, canary, stable):
+        """The ports of the two tracks, on loopback."""
+        self.folder = tempfile.mkdtemp(prefix="prometheus-")
+        configuration = yaml.safe_load(read("deploy/stack/prometheus.yml"))
+        configuration["global"] = {"scrape_interval": "100ms", "evaluation_interval": "1m"}
+        del configuration["rule_files"]
+        job = configuration["scrape_configs"][0]
+        names = job.pop("dns_sd_configs")[0]["names"]
+        job["static_configs"] = [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"__meta_dns_name": name}}
+            for name, port in zip(names, (stable, canary))
+        ]
+        job["authorization"]["credentials_file"] = f"{self.folder}/token"
+        for name, text in (("token", TOKEN), ("prometheus.yml", yaml.safe_dump(configuration))):
+            with open(f"{self.folder}/{name}", "w") as file:
+                file.write(text)
+        self.port = free_port()
+        with open(f"{self.folder}/log", "wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    "prometheus", f"--config.file={self.folder}/prometheus.yml",
+                    f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address=127.0.0.1:{self.port}",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def query(self, expression):
+        """As tools/canary's own."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            result = json.load(answer)["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    def has(self, expression):
+        try:
+            return self.query(expression) is not None
+        except OSError:
+            with open(f"{self.folder}/log") as log:
+                assert self.process.poll() is None, log.read()
+            return False
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(20)
+        shutil.rmtree(self.folder)
+
+
+@needs_prometheus
+class PromotionTests(DeliveryCase):
+    def setUp(self):
+        super().setUp()
+        self.stable = Service(**(self.swarm.settings | {"BATCH_MAX_AGE": "1ms"}))
+        self.addCleanup(self.stable.close)
+        self.prometheus = Prometheus(self.port, self.stable.port)
+        self.addCleanup(self.prometheus.close)
+        self.swarm.prometheus_port = self.prometheus.port
+        self.environment["CANARY_MINUTES"] = "0.01"
+
+    def hide_table_and_send(self):
+        self.hide_table()
+        self.assertEqual(self.send("c3"), 202)
+
+    def scraped(self, expression):
+        wait_until(lambda: self.prometheus.has(expression), expression, 20)
+
+    def test_it_is_promoted_when_it_is_not_worse(self):
+        os.mkdir(f"{self.root}/.stack")
+        self.write("root/.stack/env", "# mine\nTAG=0.1.0\nKAFKA_TOPICS=events\n")
+        self.succeeds(TAG="0.2.0")
+        self.scraped('up{track="canary"} == 1')
+        answer = self.refused("not promoted, for: ", "events accepted", "rows inserted", command="promote")
+        self.assertRegex(answer.stdout, r"(?m)^  events accepted +0 +0  > 0 +NO$")
+        self.stable_is_untouched()
+
+        self.assertEqual([self.send("c1", "c2"), self.send("s1", port=self.stable.port)], [202, 202])
+        inserted = 'sum(ingest_clickhouse_insert_rows_total{track="%s"}) == %d'
+        self.scraped(inserted % ("canary", 2))
+        self.scraped(inserted % ("stable", 1))
+        # Accepted while the stable replicas are updated, and not delivered before the canary is taken away.
+        self.swarm.when("compose-file stack.yml", self.hide_table_and_send)
+        self.swarm.when("--publish-rm 8080", self.show_table)
+        said = self.succeeds("promote")
+        self.assertRegex(said, r"(?m)^  rows inserted +2 +1  > 0 +ok$")
+        self.assertIn("ingestd is up.", said)
+        self.assertEqual(self.rows(), ["c1", "c2", "c3", "s1"])
+        self.assertEqual(self.swarm.image(STABLE), "ingestion-service:0.2.0")
+        self.assertNotIn(CANARY, self.swarm.services)
+        self.assertEqual(self.fake("root/.stack/env"), "# mine\nKAFKA_TOPICS=events\nTAG=0.2.0\n")
+        calls = self.calls()
+        order = ["compose-file stack.yml", "--publish-rm 8080", f"service rm {CANARY}"]
+        self.assertEqual(sorted(order, key=calls.index), order)
+        self.assertNotIn("--image ingestion-service:0.1.0", calls)
+        self.refused("there is no canary", command="promote")
+
+
+def tool():
+    """tools/canary as a module."""
+    loader = importlib.machinery.SourceFileLoader("canary", os.path.join(ROOT, "tools/canary"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("canary", loader))
+    # Dataclasses look their module up.
+    sys.modules["canary"] = module
+    loader.exec_module(module)
+    return module
+
+
+class Track:
+    """Answers /metrics with what a test says."""
+
+    def __init__(self, started):
+        self.metrics = {
+            "process_start_time_seconds": started,
+            'ingest_events_total{stream="e",result="accepted"}': 10_000,
+            'ingest_clickhouse_insert_rows_total{stream="e"}': 10_000,
+            'ingest_clickhouse_insert_seconds_count{stream="e",result="ok"}': 100,
+            'ingest_clickhouse_insert_seconds_sum{stream="e",result="ok"}': 5,
+            'ingest_stream_held{stream="e"}': 0,
+            'ingest_journal_oldest_event_age_seconds{stream="e"}': 1,
+            "process_resident_memory_bytes": 1_048_576,
+            "generation": 0,
+        }
+        self.is_well = True
+        track = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if track.is_well else 500)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write("".join(f"{name} {value}\n" for name, value in track.metrics.items()).encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.thread.start()
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class Deployed:
+    """The canary's service, as far as the comparison asks for it."""
+
+    def __init__(self):
+        self.ended = []
+
+    def image(self):
+        return "ingestion-service:0.2.0"
+
+    def tasks(self):
+        return [{"Spec": {"ContainerSpec": {"Image": image}}, "Status": {"State": "failed"}} for image in self.ended]
+
+
+@needs_prometheus
+class DecisionTests(unittest.TestCase):
+    """A real Prometheus compares two tracks whose metrics the test makes up."""
+
+    def setUp(self):
+        self.tool = tool()
+        started = time.time() - 90
+        self.canary, self.stable = Track(started), Track(started - 9_000)
+        self.prometheus = Prometheus(self.canary.server.server_port, self.stable.server.server_port)
+        for thing in (self.canary, self.stable, self.prometheus):
+            self.addCleanup(thing.close)
+        self.service = Deployed()
+        self.minutes("1")
+
+    def minutes(self, value):
+        patch = unittest.mock.patch.dict(os.environ, {"CANARY_MINUTES": value})
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def bad(self):
+        """What speaks against the canary, once Prometheus has seen what its metrics are now."""
+        for track in (self.canary, self.stable):
+            track.metrics["generation"] += 1
+        wanted = self.canary.metrics["generation"]
+        wait_until(lambda: self.prometheus.has(f"count(generation == {wanted}) == 2"), "both tracks are scraped", 20)
+        return [line.what for line in self.tool.comparison(self.prometheus, self.service) if line.good is False]
+
+    def test_each_reason_alone(self):
+        canary, stable = self.canary.metrics, self.stable.metrics
+        self.assertEqual(self.bad(), [])
+
+        held, oldest = 'ingest_stream_held{stream="e"}', 'ingest_journal_oldest_event_age_seconds{stream="e"}'
+        letters = 'ingest_dead_letters_total{stream="e",reason="row_data"}'
+        failures = 'ingest_clickhouse_insert_seconds_count{stream="e",result="retry"}'
+        for changes, theirs, expected in (
+            ({held: 1}, {}, ["held streams"]),
+            # Both suffer: it is not the canary's fault, and no time to promote.
+            ({held: 1}, {held: 1}, ["held streams"]),
+            ({oldest: 61}, {}, []),
+            ({oldest: 62}, {}, ["oldest event"]),
+            ({oldest: 300}, {oldest: 290}, []),
+            ({letters: 9}, {}, []),
+            ({letters: 12}, {}, ["dead letters"]),
+            # From here on the stable ones have counted 100 of 10,000.
+            ({letters: 105}, {letters: 100}, []),
+            ({letters: 120}, {letters: 100}, ["dead letters"]),
+            ({failures: 1}, {}, []),
+            ({failures: 2}, {}, ["inserts that failed"]),
+            ({failures: 20}, {failures: 20}, []),
+            ({'ingest_events_total{stream="e",result="accepted"}': 0}, {}, ["events accepted"]),
+            ({'ingest_clickhouse_insert_rows_total{stream="e"}': 0}, {}, ["rows inserted"]),
+        ):
+            with self.subTest(changes=changes, theirs=theirs):
+                before = dict(canary), dict(stable)
+                canary.update(changes)
+                stable.update(theirs)
+                self.assertEqual(self.bad(), expected)
+                for metrics, values in zip((canary, stable), before):
+                    values["generation"] = metrics["generation"]
+                    # Counters of the stable replicas only grow.
+                    values |= {n: v for n, v in metrics.items() if "_total" in n and metrics is stable}
+                    metrics.clear()
+                    metrics.update(values)
+
+        self.service.ended = ["ingestion-service:0.1.0"]
+        self.assertEqual(self.bad(), [], "of another image")
+        self.service.ended = ["ingestion-service:0.2.0"]
+        self.assertEqual(self.bad(), ["restarts"])
+        self.service.ended = []
+        self.minutes("2")
+        self.assertEqual(self.bad(), ["minutes since its start"])
+        self.minutes("1")
+
+        self.canary.is_well = False
+        wait_until(lambda: self.prometheus.has('up{track="canary"} == 0'), "the canary does not answer", 20)
+        lines = self.tool.comparison(self.prometheus, self.service)
+        self.assertEqual([(line.what, line.good) for line in lines], [("seen by Prometheus", False)])
+        self.canary.is_well = True
+        wait_until(lambda: self.prometheus.has('up{track="canary"} == 1'), "the canary answers again", 20)
+        self.assertEqual(self.bad(), ["scrapes that failed"])
+
+    def test_counts_within_a_window(self):
+        expression = self.tool.counted('m{job="j"}', "10m")
+        series = {
+            "long there": ("1000x60", 0),
+            "growing": ("1000+3x60", 30),
+            "new": ("_x25 7x35", 7),
+            "new and growing": ("_x25 7x2 8x35", 8),
+            "began anew": ("1000x25 5x35", 5),
+            "gone": ("1000x26 1002x2 _x40", 2),
+        }
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            tests = [
+                {
+                    "name": name, "interval": "1m",
+                    "input_series": [{"series": 'm{job="j"}', "values": values}],
+                    "promql_expr_test": [
+                        {"expr": f"round({expression})", "eval_time": "30m", "exp_samples": [{"labels": "{}", "value": value}]}
+                    ],
+                }
+                for name, (values, value) in series.items()
+            ]  # fmt: skip
+            yaml.safe_dump({"tests": tests}, file)
+            file.flush()
+            done = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
