@@ -115,7 +115,7 @@ class StackFileTests(unittest.TestCase):
         self.assertGreater(len(known), 60)
         for name in ("ingestion-service", "kafka-init"):
             self.assertEqual(set(self.services[name]["environment"]) - known, set(), name)
-        inits = set(re.findall(r"^#   (CLICKHOUSE_[A-Z]+)", read("tools/migrate"), re.MULTILINE))
+        inits = set(re.findall(r"^#   ((?:CLICKHOUSE|EVENTS)_[A-Z_]+)", read("tools/migrate"), re.MULTILINE))
         inits |= {f"{name}_FILE" for name in inits}
         self.assertEqual(set(self.services["schema-init"]["environment"]) - inits, set())
 
@@ -185,11 +185,12 @@ case "$*" in
     'image inspect '*) grep -qx "$3" "$FAKE/images" ;;
     'pull '*) echo "no route to registry" >&2; exit 1 ;;
     'node ls'*) echo n1 ;;
+    'node inspect'*NanoCPUs*) echo "true $(cat "$FAKE/cpus")000000000" ;;
     'node inspect'*) cat "$FAKE/labels" ;;
     'node update'*) echo true >"$FAKE/labels" ;;
     'secret ls'*) cat "$FAKE/secrets" ;;
     'secret create'*) echo "$5" >>"$FAKE/secrets"; cat >"$FAKE/secret-$5" ;;
-    'stack deploy'*) env | grep -E '^(CONFIG|TAG)' >"$FAKE/environment"; cp "$FAKE/deployed" "$FAKE/services" ;;
+    'stack deploy'*) env | grep -E '^(CONFIG|TAG|[A-Z]+_CPUS)' >"$FAKE/environment"; cp "$FAKE/deployed" "$FAKE/services" ;;
     'stack ls'*) [ ! -s "$FAKE/services" ] || echo ingestd ;;
     'stack rm'*) : >"$FAKE/services" ;;
     'service ls'*Ports*) cat "$FAKE/ports" ;;
@@ -223,6 +224,7 @@ class StackToolTests(unittest.TestCase):
         self.write("swarm", ACTIVE)
         self.write("images", "".join(f"{service['image']}\n" for service in stack()["services"].values()))
         self.write("labels", "\n")
+        self.write("cpus", "4")
         for name in ("secrets", "services", "ports", "calls"):
             self.write(name, "")
         self.write(
@@ -286,6 +288,25 @@ class StackToolTests(unittest.TestCase):
             answer = self.run_tool(STACK_HTTP_PORT=port)
             self.assertEqual(answer.returncode, 0, f"its own port: {answer.stderr}")
         self.refused("STACK_HTTP_PORT is no port", STACK_HTTP_PORT="http")
+
+    def test_limits_of_cpus_that_the_node_has_not(self):
+        self.assertEqual(self.run_tool().returncode, 0)
+        self.assertNotIn("_CPUS", self.fake("environment"))
+        self.write("cpus", "1")
+        answer = self.run_tool()
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        self.assertIn("CLICKHOUSE_CPUS is 1 instead of 4", answer.stdout)
+        environment = set(self.fake("environment").split())
+        self.assertLessEqual({"CLICKHOUSE_CPUS=1", "KAFKA_CPUS=1", "INGESTD_CPUS=1"}, environment)
+        self.refused("KAFKA_CPUS is 1.5", "has 1 CPUs", KAFKA_CPUS="1.5")
+        self.refused("KAFKA_CPUS is no number", KAFKA_CPUS="many")
+
+    def test_settings_come_from_the_named_file(self):
+        self.write("settings", "# mine\nTAG=0.1.0\nKAFKA_CPUS=1.5\n")
+        self.assertEqual(self.run_tool(STACK_ENV_FILE=f"{self.folder}/settings").returncode, 0)
+        self.assertIn("KAFKA_CPUS=1.5", self.fake("environment"))
+        self.write("settings", "wrong\n")
+        self.refused("settings, line 1", STACK_ENV_FILE=f"{self.folder}/settings")
 
     def test_missing_images_are_all_named(self):
         self.write("images", "")
