@@ -352,7 +352,13 @@ class StackToolTests(unittest.TestCase):
 
     def test_failed_update_and_services_that_do_not_come_up(self):
         self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:00Z"}')
-        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_")
+        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_",
+                     "with the earlier TAG")  # fmt: skip
+        # One that is under way is waited for: only then everything is known.
+        self.write("services", "")
+        self.write("update", '{"State":"rollback_started","StartedAt":"2026-01-01T00:00:01Z"}')
+        self.refused("not there after 0.2 s", "rolling back: task: non-zero exit (1)", STACK_TIMEOUT="0.2")
+        self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:01Z"}')
         # The same state as before: it tells about an earlier deployment.
         answer = self.run_tool()
         self.assertEqual(answer.returncode, 0, answer.stderr)

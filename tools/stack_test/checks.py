@@ -140,8 +140,8 @@ def http_to_clickhouse(pipeline: Pipeline) -> str:
 def kafka_to_clickhouse(pipeline: Pipeline) -> str:
     """The topics are as asked for, and both replicas consume them."""
     made = pipeline.docker.run("service", "logs", "--raw", f"{STACK}_kafka")
-    for topic in ("events", "events.dlq"):
-        if f"created {topic} with 6 partitions" not in made:
+    for topic, partitions in (("events", 6), ("events.dlq", 1)):
+        if f"created {topic} with {partitions} partitions" not in made:
             raise Failure(f"{topic} was not created by kafka-init:\n{made}")
     prefix = f"kafka-{secrets.token_hex(4)}-"
     ids = [f"{prefix}{number}" for number in range(600)]
@@ -266,6 +266,11 @@ def _rolled_back(pipeline: Pipeline, tag: str, dockerfile: str) -> str:
             raise Failure(f"the version is {pipeline.version()}")
         count = len(load.acknowledged)
         wait_for("events after it", lambda: len(load.acknowledged) > count + 50, 30)
+    # As it says; the service is as it was, so this is for what runs once.
+    tasks = pipeline.tasks(SERVICE)
+    pipeline.must("stack-up")
+    if pipeline.tasks(SERVICE) != tasks:
+        raise Failure("the next stack-up replaced the service's tasks")
     reason = re.search(r"was rolled back\.\n\s+(.*)", text)
     return f"back at {before.pop()} ({reason[1] if reason else 'no reason'}); {load.check()}"
 
@@ -282,7 +287,6 @@ def rollback_of_a_crash(pipeline: Pipeline) -> str:
 @other
 def rollback_of_an_unhealthy_image(pipeline: Pipeline) -> str:
     """Swarm itself takes back an image that runs and is not healthy."""
-    image = f"FROM {SERVICE}:0.1.1\nENTRYPOINT [\"/bin/sleep\", \"1000000\", \"#\"]\n"
     image = f"FROM {SERVICE}:0.1.1\nENTRYPOINT [\"/bin/sh\", \"-c\", \"trap exit TERM; sleep 1000000 & wait\"]\n"
     pipeline.docker.run("tag", f"{SERVICE}-schema:0.1.1", f"{SERVICE}-schema:9.2")
     return _rolled_back(pipeline, "9.2", image)
