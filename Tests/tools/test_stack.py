@@ -301,13 +301,6 @@ class StackToolTests(unittest.TestCase):
         self.refused("KAFKA_CPUS is 1.5", "has 1 CPUs", KAFKA_CPUS="1.5")
         self.refused("KAFKA_CPUS is no number", KAFKA_CPUS="many")
 
-    def test_settings_come_from_the_named_file(self):
-        self.write("settings", "# mine\nTAG=0.1.0\nKAFKA_CPUS=1.5\n")
-        self.assertEqual(self.run_tool(STACK_ENV_FILE=f"{self.folder}/settings").returncode, 0)
-        self.assertIn("KAFKA_CPUS=1.5", self.fake("environment"))
-        self.write("settings", "wrong\n")
-        self.refused("settings, line 1", STACK_ENV_FILE=f"{self.folder}/settings")
-
     def test_missing_images_are_all_named(self):
         self.write("images", "")
         answer = self.refused("ingestion-service:7.0 ", "make stack-image TAG=7.0", "apache/kafka", "docker load", TAG="7.0")
@@ -327,6 +320,7 @@ class StackToolTests(unittest.TestCase):
         self.assertEqual(os.stat(f"{self.folder}/mine/http_token").st_mode & 0o777, 0o600)
         for line in answer.stdout, answer.stderr, self.fake("calls"):
             self.assertNotIn(token, line, "secrets are neither printed nor arguments")
+        self.assertNotIn("com.docker.stack.namespace=ingestd ingestd_http_token_1", self.fake("calls"), "stack rm removes it")
         users = self.fake("secret-ingestd_clickhouse_users_1")
         self.assertIn("<password_sha256_hex>", users)
         self.assertNotIn(self.fake("mine/clickhouse_password"), users)

@@ -15,6 +15,7 @@ from .laboratory import Failure
 from .local_images import ROOT, RUNTIME_BASE, STAND_IN_BASE
 from .pipeline import ONE_SHOTS, REPLICAS, RUNNING, SERVICE, STACK, Load, Pipeline, wait_for
 
+CANARY_PORT = 8081
 Check = Callable[[Pipeline], str]
 # Without these there is nothing to look at. All others stand alone.
 _first: list[Check] = []
@@ -78,7 +79,7 @@ def _run(pipeline: Pipeline, count: Count, check: Check) -> bool:
 @first
 def images(pipeline: Pipeline) -> str:
     """The project's Dockerfile builds without a registry."""
-    for tag in ("0.1.0", "0.1.1"):
+    for tag in ("0.1.0", "0.1.1", "0.1.2"):
         pipeline.must("stack-image", TAG=tag, RUNTIME_IMAGE=RUNTIME_BASE)
     docker = pipeline.docker
     shown = docker.run("run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none", f"{SERVICE}:0.1.0", "--version")
@@ -304,13 +305,82 @@ def killed_tasks(pipeline: Pipeline) -> str:
         for service in RUNNING:
             for container in pipeline.containers(service):
                 started = time.monotonic()
-                pipeline.docker.run("kill", "--signal", "KILL", container)
+                if service == SERVICE:
+                    # What is killed then has events that are nowhere but in its journal.
+                    with pipeline.paused("clickhouse"):
+                        count = len(load.acknowledged)
+                        wait_for("events in journals", lambda: len(load.acknowledged) > count + 200, 30)
+                        pipeline.docker.run("kill", "--signal", "KILL", container)
+                else:
+                    pipeline.docker.run("kill", "--signal", "KILL", container)
                 wait_for(f"another task for {service}", lambda: container not in pipeline.containers(service), 30)
                 wait_for(f"{service} and all others healthy", pipeline.is_healthy, 150)
                 took.append(f"{service} {time.monotonic() - started:.0f} s")
         count = len(load.acknowledged)
         wait_for("events after it", lambda: len(load.acknowledged) > count + 50, 30)
     return f"healthy again: {', '.join(took)}; {load.check()}"
+
+
+@other
+def restarted_node(pipeline: Pipeline) -> str:
+    """Docker is restarted with all its containers, as when the machine is: all come back, and nothing is lost."""
+    with Load(pipeline) as load:
+        wait_for("first answers", lambda: len(load.acknowledged) > 50, 30)
+        started = time.monotonic()
+        # stop_grace_period is up to 90 s.
+        pipeline.docker.stop(100)
+        count = len(load.acknowledged)
+        pipeline.docker.launch()
+        wait_for("healthy services", pipeline.is_healthy, 240)
+        took = time.monotonic() - started
+        wait_for("events after it", lambda: len(load.acknowledged) > count + 50, 60)
+    return f"healthy again after {took:.0f} s; {load.check()}"
+
+
+# Canary
+
+
+@other
+def canary_promoted(pipeline: Pipeline) -> str:
+    """A canary takes part, is compared, and all get its image."""
+    prefix = f"canary-{secrets.token_hex(4)}-"
+    with Load(pipeline) as load:
+        pipeline.must("canary-up", TAG="0.1.2")
+        ids = {f"{prefix}{number}" for number in range(300)}
+        status, text = pipeline.send(sorted(ids), port=CANARY_PORT)
+        if status != 202:
+            raise Failure(f"the canary answered {status}: {text}")
+        pipeline.refused("not promoted, for: ", "canary-promote", CANARY_MINUTES="60")
+        wait_for("a comparison that lets it pass", lambda: pipeline.make("canary-promote", CANARY_MINUTES="1")[0] == 0, 300)
+    pipeline.settings["TAG"] = "0.1.2"
+    pipeline.wait_for_rows(ids, prefix)
+    if pipeline.version() != {"0.1.2"} or pipeline.containers("ingestion-canary", all_of_them=True):
+        raise Failure(f"the version is {pipeline.version()}; canary: {pipeline.containers('ingestion-canary', True)}")
+    return f"all replicas have 0.1.2, the canary has gone with nothing left; {load.check()}"
+
+
+@other
+def canary_aborted(pipeline: Pipeline) -> str:
+    """A canary that works is taken away with nothing left behind; one that does not is said to end."""
+    tasks = pipeline.tasks(SERVICE)
+    prefix = f"aborted-{secrets.token_hex(4)}-"
+    pipeline.must("canary-up", TAG="0.1.1")
+    ids = {f"{prefix}{number}" for number in range(500)}
+    with pipeline.paused("clickhouse"):
+        status, text = pipeline.send(sorted(ids), port=CANARY_PORT)
+        if status != 202:
+            raise Failure(f"the canary answered {status}: {text}")
+    pipeline.must("canary-abort")
+    pipeline.wait_for_rows(ids, prefix)
+    pipeline.docker.run("build", "--quiet", "--tag", f"{SERVICE}:9.3", "-",
+                        given=f"FROM {SERVICE}:0.1.1\nENTRYPOINT [\"/bin/false\"]\n".encode())  # fmt: skip
+    pipeline.refused("the canary ends again and again", "canary-up", TAG="9.3")
+    pipeline.must("canary-abort")
+    if pipeline.containers("ingestion-canary", all_of_them=True):
+        raise Failure("a canary is left")
+    if pipeline.tasks(SERVICE) != tasks:
+        raise Failure("the stable replicas were replaced")
+    return f"{len(ids)} events of the aborted canary are in ClickHouse; a broken one is named and goes; the stable replicas stay"
 
 
 # The end
@@ -326,13 +396,15 @@ def removal(pipeline: Pipeline) -> str:
     if status != 202:
         raise Failure(f"answered {status}: {text}")
     volumes = set(docker.run("volume", "ls", "--quiet", "--filter", f"name={STACK}_").split())
-    text = pipeline.must("stack-down")
+    kept = docker.run("secret", "ls", "--format", "{{.Name}}").split()
+    pipeline.must("stack-down")
+    if len(kept) < 5 or docker.run("secret", "ls", "--format", "{{.Name}}").split() != kept:
+        raise Failure(f"secrets were {kept} and are {docker.run('secret', 'ls', '--format', '{{.Name}}').split()}")
     left = set(docker.run("volume", "ls", "--quiet", "--filter", f"name={STACK}_").split())
     if docker.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.stack.namespace={STACK}"):
         raise Failure("containers are left")
     if left != volumes or len(volumes) != REPLICAS + 4:
         raise Failure(f"volumes were {volumes} and are {left}")
-    secret_count = len(docker.run("secret", "ls", "--quiet").split())
     pipeline.must("stack-up")
     # The last events before the end were acknowledged, perhaps not inserted yet.
     pipeline.wait_for_rows(ids, prefix)
@@ -341,4 +413,4 @@ def removal(pipeline: Pipeline) -> str:
     if left:
         raise Failure(f"volumes are left: {left}")
     pipeline.must("stack-down")
-    return f"{len(volumes)} volumes and {secret_count} secrets stayed, and all rows; then the volumes were removed"
+    return f"{len(volumes)} volumes and {len(kept)} secrets stayed, and all rows; then the volumes were removed"

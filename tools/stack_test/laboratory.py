@@ -93,11 +93,15 @@ class Daemon:
         with open(resolver, "w") as file:
             file.write("nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
         subprocess.run(["mount", "--bind", resolver, os.path.realpath("/etc/resolv.conf")], check=True)
+        self.launch()
+
+    def launch(self) -> None:
+        """Starts the daemon, for the first time or again."""
         # Not the machine's own configuration.
         configuration = os.path.join(self.folder, "daemon.json")
         with open(configuration, "w") as file:
             file.write("{}\n")
-        with open(self.log, "wb") as output:
+        with open(self.log, "ab") as output:
             self.process = subprocess.Popen(
                 [
                     "dockerd", "--data-root", os.path.join(self.folder, "data"), "--exec-root", self.exec_root,
@@ -114,11 +118,11 @@ class Daemon:
                     raise Failure("dockerd does not start:\n" + "".join(file.readlines()[-10:]))
             time.sleep(0.2)
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 30) -> None:
         """Ends the daemon, which ends its containers; what is left then is ended with the namespaces."""
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -1,5 +1,6 @@
 """The deployed stack as its users see it: events in, rows out, tasks that live and die."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .laboratory import ADDRESS, Daemon, Failure
 from .local_images import ROOT
@@ -43,9 +44,12 @@ class Pipeline:
     def __init__(self, docker: Daemon, folder: str) -> None:
         self.docker = docker
         self.log = os.path.join(folder, "logs", "stack.log")
-        self.secrets = os.path.join(folder, "secrets")
+        # Settings and secrets of the machine's own stack are out of sight, and stay as they are.
+        hidden = os.path.join(ROOT, ".stack")
+        os.makedirs(hidden, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "stack-test", hidden], check=True)
+        self.secrets = os.path.join(hidden, STACK, "secrets-1")
         self.settings = {
-            "STACK_ENV_FILE": os.path.join(folder, "no-settings"), "STACK_SECRETS_DIR": self.secrets,
             "STACK_TIMEOUT": "240", "STACK_POLL_SECONDS": "1", "STACK_ADVERTISE_ADDR": ADDRESS,
             # Machines for tests are small, and updates are waited for.
             "JOURNAL_MAX_BYTES": "512MiB", "STACK_UPDATE_MONITOR": "15s", "STACK_UPDATE_DELAY": "2s",
@@ -96,12 +100,15 @@ class Pipeline:
     def is_healthy(self) -> bool:
         """Whether all services have all their tasks, and all containers say that they are healthy."""
         counts = self.replicas()
-        if any(counts[name] != f"{REPLICAS if name == SERVICE else 1}/{REPLICAS if name == SERVICE else 1}" for name in RUNNING):
-            return False
         for name in RUNNING:
-            for container in self.containers(name):
-                if self.docker.run("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
-                    return False
+            wanted, found = REPLICAS if name == SERVICE else 1, self.containers(name)
+            # Swarm's count is late after a death; Docker's is early after a start.
+            if counts.get(name) != f"{wanted}/{wanted}" or len(found) != wanted:
+                raise Failure(f"{name} has {counts.get(name)} tasks and {len(found)} containers")
+            for container in found:
+                state = self.docker.run("inspect", "--format", "{{.State.Health.Status}}", container)
+                if state != "healthy":
+                    raise Failure(f"a container of {name} is {state}")
         return True
 
     def version(self) -> set[str]:
@@ -116,6 +123,16 @@ class Pipeline:
             raise Failure(f"{service} does not run")
         interactive = ("--interactive",) if given is not None else ()
         return self.docker.run("exec", *interactive, containers[0], *command, given=given)
+
+    @contextlib.contextmanager
+    def paused(self, service: str) -> Iterator[None]:
+        """Stops the clock of the service's container meanwhile."""
+        container = self.containers(service)[0]
+        self.docker.run("pause", container)
+        try:
+            yield
+        finally:
+            self.docker.run("unpause", container)
 
     # Events and rows
 
@@ -136,10 +153,10 @@ class Pipeline:
         finally:
             connection.close()
 
-    def send(self, ids: Iterable[str], query: str = "", seconds: float = 5) -> tuple[int, str]:
+    def send(self, ids: Iterable[str], query: str = "", seconds: float = 5, port: int = 8080) -> tuple[int, str]:
         """Sends events with these ids over HTTP."""
         lines = "".join(json.dumps({"event_id": name, "text": "x" * 100}) + "\n" for name in ids)
-        return self.request("POST", f"/v1/events{query}", lines.encode(), seconds=seconds)
+        return self.request("POST", f"/v1/events{query}", lines.encode(), port=port, seconds=seconds)
 
     def query(self, statement: str) -> str:
         """What ClickHouse answers to the service's user."""
