@@ -7,7 +7,8 @@ SHELL := /bin/bash
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
 .PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init stack-image stack-up stack-down
-.PHONY: stack-test format lint clean setup
+.PHONY: canary-up canary-promote canary-abort stack-test
+.PHONY: format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
@@ -61,6 +62,15 @@ stack-up: ## Deploys or updates stack.yml on the local Swarm, and waits until al
 
 stack-down: ## Removes the stack; volumes stay, unless STACK_VOLUMES=remove
 	@tools/stack down
+
+canary-up: ## Deploys the image TAG as a canary beside the stack: one replica with its own journal
+	@tools/canary up
+
+canary-promote: ## Compares the canary with the others; if it is not worse, all get its image
+	@tools/canary promote
+
+canary-abort: ## Takes the canary away, once all that it has accepted is delivered
+	@tools/canary abort
 
 stack-test: ## Tries stack.yml on a real Docker Swarm of its own, as root; about 15 minutes
 	@tools/setup stack
