@@ -225,7 +225,8 @@ class StackToolTests(StackToolCase):
         self.assertEqual(os.stat(f"{self.folder}/mine/http_token").st_mode & 0o777, 0o600)
         for line in answer.stdout, answer.stderr, self.fake("calls"):
             self.assertNotIn(token, line, "secrets are neither printed nor arguments")
-        self.assertNotIn("com.docker.stack.namespace=ingestd ingestd_http_token_1", self.fake("calls"), "stack rm removes it")
+        # By that label `docker stack rm` would remove it.
+        self.assertNotIn("com.docker.stack.namespace=ingestd ingestd_http_token_1", self.fake("calls"))
         users = self.fake("secret-ingestd_clickhouse_users_1")
         self.assertIn("<password_sha256_hex>", users)
         self.assertNotIn(self.fake("mine/clickhouse_password"), users)

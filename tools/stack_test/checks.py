@@ -82,7 +82,8 @@ def images(pipeline: Pipeline) -> str:
     for tag in ("0.1.0", "0.1.1", "0.1.2"):
         pipeline.must("stack-image", TAG=tag, RUNTIME_IMAGE=RUNTIME_BASE)
     docker = pipeline.docker
-    shown = docker.run("run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none", f"{SERVICE}:0.1.0", "--version")
+    alone = ("--rm", "--read-only", "--cap-drop=ALL", "--network=none")
+    shown = docker.run("run", *alone, f"{SERVICE}:0.1.0", "--version")
     user = docker.run("image", "inspect", "--format", "{{.Config.User}}", f"{SERVICE}:0.1.0")
     if user != "10001:10001":
         raise Failure(f"the image's user is {user}")
@@ -174,11 +175,12 @@ def deployed_again(pipeline: Pipeline) -> str:
 @other
 def networks(pipeline: Pipeline) -> str:
     """Who is not meant to be reached is not."""
-    probe = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-    docker = pipeline.docker
+    code = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+    probe, docker = ("python3", "-c", code), pipeline.docker
+    scraper = pipeline.containers("prometheus")[0]
 
     def reaches(network: str, host: str, port: int) -> bool:
-        return docker.succeeds("run", "--rm", "--network", network, STAND_IN_BASE, "python3", "-c", probe, host, str(port))
+        return docker.succeeds("run", "--rm", "--network", network, STAND_IN_BASE, *probe, host, str(port))
 
     edge = f"{STACK}_edge"
     if not reaches(edge, SERVICE, 8080):
@@ -186,7 +188,7 @@ def networks(pipeline: Pipeline) -> str:
     for host, port in (("clickhouse", 8123), ("kafka", 9092), ("prometheus", 9090)):
         if reaches(edge, host, port):
             raise Failure(f"{host} can be reached from the network edge")
-        if port != 9090 and docker.succeeds("exec", pipeline.containers("prometheus")[0], "python3", "-c", probe, host, str(port)):
+        if port != 9090 and docker.succeeds("exec", scraper, *probe, host, str(port)):
             raise Failure(f"{host} can be reached from Prometheus")
     if reaches(f"{STACK}_data", "clickhouse", 8123):
         raise Failure("anybody can be attached to the network data")
@@ -219,7 +221,8 @@ def prometheus(pipeline: Pipeline) -> str:
     """Prometheus finds and scrapes both replicas, and has the alert rules."""
 
     def ask(path: str) -> dict:
-        return json.loads(pipeline.execute("prometheus", "wget", "-q", "-O", "-", f"http://127.0.0.1:9090/api/v1/{path}"))
+        url = f"http://127.0.0.1:9090/api/v1/{path}"
+        return json.loads(pipeline.execute("prometheus", "wget", "-q", "-O", "-", url))
 
     def scraped() -> list:
         targets = ask("targets")["data"]["activeTargets"]
@@ -351,7 +354,7 @@ def canary_promoted(pipeline: Pipeline) -> str:
         if status != 202:
             raise Failure(f"the canary answered {status}: {text}")
         pipeline.refused("not promoted, for: ", "canary-promote", CANARY_MINUTES="60")
-        wait_for("a comparison that lets it pass", lambda: pipeline.make("canary-promote", CANARY_MINUTES="1")[0] == 0, 300)
+        wait_for("promotion", lambda: pipeline.must("canary-promote", CANARY_MINUTES="1"), 300)
     pipeline.settings["TAG"] = "0.1.2"
     pipeline.wait_for_rows(ids, prefix)
     if pipeline.version() != {"0.1.2"} or pipeline.containers("ingestion-canary", all_of_them=True):
@@ -380,7 +383,7 @@ def canary_aborted(pipeline: Pipeline) -> str:
         raise Failure("a canary is left")
     if pipeline.tasks(SERVICE) != tasks:
         raise Failure("the stable replicas were replaced")
-    return f"{len(ids)} events of the aborted canary are in ClickHouse; a broken one is named and goes; the stable replicas stay"
+    return f"{len(ids)} events of the aborted canary are in ClickHouse; a broken one is named; the stable replicas stay"
 
 
 # The end

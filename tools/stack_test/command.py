@@ -72,7 +72,7 @@ def _outside(arguments: list[str]) -> int:
     finally:
         if inside:
             laboratory.leave(inside)
-        laboratory.remove_cgroups(laboratory.CGROUP)
+        laboratory.remove_cgroups(os.path.basename(folder))
         if code == 0:
             shutil.rmtree(folder)
         else:
@@ -128,7 +128,7 @@ def _save(pipeline: Pipeline, folder: str, balancer: mesh.Mesh | None) -> None:
     """Writes down the state of tasks and the logs of containers."""
     logs = os.path.join(folder, "logs")
     with open(os.path.join(logs, "tasks.txt"), "w", encoding="utf-8") as file:
-        file.write(pipeline.failures() + "\n")
+        file.write(pipeline.states() + "\n")
         if balancer:
             file.write(f"last error of the load balancer's stand-in: {balancer.last_error or 'none'}\n")
     docker = pipeline.docker

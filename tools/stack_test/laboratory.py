@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 
-CGROUP = "ingestd-stack-test"
 # For documentation only, and in a network without a way out: nobody else has it.
 ADDRESS = "192.0.2.1"
 
@@ -45,7 +44,7 @@ def leave(process: subprocess.Popen) -> None:
 
 
 def remove_cgroups(name: str) -> None:
-    """Removes the empty control groups of ended containers, which belong to no namespace."""
+    """Removes the control groups of ended containers, which belong to no namespace; `name` is the folder's."""
     for base, folders, _ in os.walk("/sys/fs/cgroup"):
         if name not in folders:
             if base.count("/") > 4:
@@ -107,7 +106,7 @@ class Daemon:
                     "dockerd", "--data-root", os.path.join(self.folder, "data"), "--exec-root", self.exec_root,
                     "--pidfile", os.path.join(self.folder, "docker.pid"), "--host", f"unix://{self.socket}",
                     "--config-file", configuration,
-                    "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{CGROUP}",
+                    "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{os.path.basename(self.folder)}",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip

@@ -132,7 +132,7 @@ def make_programs() -> tuple[str, str]:
 
 
 def python_packages() -> list[str]:
-    """What ClickHouse's stand-in needs from the project's virtual environment, which works in any Python 3.9 to 3.14."""
+    """What ClickHouse's stand-in needs of the project's virtual environment; it works in any Python 3.9 to 3.14."""
     found = []
     for name in ("chdb", "chdb_core.libs"):
         paths = glob.glob(os.path.join(ROOT, ".venv/lib/python3.*/site-packages", name))

@@ -96,7 +96,8 @@ class Mesh:
                     for attachment in task.get("NetworksAttachments", []) if attachment["Network"]["ID"] == network
                     for address in attachment.get("Addresses", [])
                 )  # fmt: skip
-                ports = [port["PublishedPort"] for port in endpoint.get("Ports", []) if port["PublishMode"] == "ingress"]
+                published = [port for port in endpoint.get("Ports", []) if port["PublishMode"] == "ingress"]
+                ports = [port["PublishedPort"] for port in published]
                 wanted.setdefault(network, []).append((virtual["Addr"].split("/")[0], targets, ports))
         ingress = next((network["Id"] for network in self._api.get("/networks") if network.get("Ingress")), None)
         for network, services in wanted.items():

@@ -181,13 +181,13 @@ class Pipeline:
 
         wait_for("rows in ClickHouse", all_there, seconds)
 
-    def failures(self, since: str = "") -> str:
-        """The last words of tasks that failed, for a report."""
+    def states(self) -> str:
+        """The tasks of all services and how they fared, for a report."""
         lines = []
         for service in (*RUNNING, *ONE_SHOTS):
             if self.docker.succeeds("service", "inspect", f"{STACK}_{service}"):
-                text = self.docker.run("service", "ps", "--no-trunc", "--format",
-                                       "{{.Name}} {{.DesiredState}} {{.CurrentState}} {{.Error}}", f"{STACK}_{service}")  # fmt: skip
+                form = "{{.Name}} {{.DesiredState}} {{.CurrentState}} {{.Error}}"
+                text = self.docker.run("service", "ps", "--no-trunc", "--format", form, f"{STACK}_{service}")
                 lines += text.splitlines()
         return "\n".join(lines)
 

@@ -114,7 +114,8 @@ class Broker:
                     await self.mock.create(name, topic["partitions"])
                     self.topics[name] = topic
         server = await asyncio.start_server(self.serve, *self.listener)
-        print(f"kafka stand-in: serves {self.listener[0]}:{self.listener[1]}, known as {self.host}:{self.port}", flush=True)
+        address = f"{self.listener[0]}:{self.listener[1]}"
+        print(f"kafka stand-in: serves {address}, known as {self.host}:{self.port}", flush=True)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -250,7 +251,8 @@ class Broker:
             if not error:
                 for setting, value in self.topics[name]["settings"].items():
                     entries.append(string(setting) + string(value) + struct.pack(">bbb", 0, 1, 0) + array([]))
-            results.append(struct.pack(">h", error) + string(None) + struct.pack(">b", kind) + string(name) + array(entries))
+            head = struct.pack(">h", error) + string(None) + struct.pack(">b", kind) + string(name)
+            results.append(head + array(entries))
         return struct.pack(">i", 0) + array(results)
 
 
