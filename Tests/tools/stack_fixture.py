@@ -1,5 +1,6 @@
 """stack.yml as tests read it, and a docker that is a script, for tests of the tools that deploy it."""
 
+import json
 import os
 import re
 import shutil
@@ -51,7 +52,9 @@ case "$*" in
     'service ls'*) cat "$FAKE/services" ;;
     'service inspect'*) if [ -s "$FAKE/services" ] && [ -e "$FAKE/update" ]; then cat "$FAKE/update"; else echo null; fi ;;
     'service ps'*-init) echo 'Complete 1 second ago	' ;;
-    'service ps'*) echo 'Failed 1 second ago	task: non-zero exit (1)' ;;
+    'service ps --quiet'*) echo t1 t2 t3 ;;
+    'service ps'*) echo 'Failed 1 second ago	task: of old' ;;
+    'inspect --type task'*) cat "$FAKE/tasks" ;;
     'volume ls'*) echo ingestd_journal-1 ;;
 esac
 """
@@ -83,6 +86,10 @@ class StackToolCase(unittest.TestCase):
         self.write("images", "".join(f"{service['image']}\n" for service in stack()["services"].values()))
         self.write("labels", "\n")
         self.write("cpus", "4")
+        # The first is the newest of replica 1, the second of replica 2.
+        errors = ("2026-01-01T10:00:00Z", "task: of old"), ("2026-01-01T11:00:00Z", "task: non-zero exit (1)")
+        tasks = [{"Status": {"Timestamp": time, "Err": error}} for time, error in errors]
+        self.write("tasks", json.dumps([*tasks, {"Status": {"Timestamp": "2026-01-01T12:00:00Z"}}]))
         for name in ("secrets", "services", "ports", "calls"):
             self.write(name, "")
         self.write(

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from clickhouse_dev.server_process import die_with_parent
+
 # For documentation only, and in a network without a way out: nobody else has it.
 ADDRESS = "192.0.2.1"
 
@@ -27,7 +29,8 @@ def enter(folder: str, arguments: list[str]) -> subprocess.Popen:
             "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc",
             sys.executable, os.path.abspath(sys.argv[0]), "--inside", folder, *arguments,
         ],
-        start_new_session=True,
+        # Ctrl-C is for the parent, which ends it in order; should that be killed, everything inside is as well.
+        start_new_session=True, preexec_fn=die_with_parent(signal.SIGKILL),
     )  # fmt: skip
 
 
