@@ -460,6 +460,8 @@ class PromotionTests(DeliveryCase):
         order = ["compose-file stack.yml", "--publish-rm 8080", f"service rm {CANARY}"]
         self.assertEqual(sorted(order, key=calls.index), order)
         self.assertNotIn("--image ingestion-service:0.1.0", calls)
+        # Its addresses are listed here, so it does not forget the canary by itself.
+        self.assertIn("service update --detach --force ingestd_prometheus", calls)
         self.refused("there is no canary", command="promote")
 
 
