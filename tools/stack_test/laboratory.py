@@ -8,8 +8,10 @@ each other, and everything is gone when the first process of the namespaces ends
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 from clickhouse_dev.server_process import die_with_parent
@@ -44,6 +46,20 @@ def leave(process: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _answer_names() -> None:
+    """A name server that knows no name (RFC 1035)."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((ADDRESS, 53))
+    while True:
+        query, sender = listener.recvfrom(4096)
+        end = 12
+        while end < len(query) and query[end]:
+            end += query[end] + 1
+        question = query[12 : end + 5]
+        # An answer, of which recursion was asked and is done; code 3: no such name. One question, nothing else.
+        listener.sendto(query[:2] + b"\x81\x83" + b"\0\1" + bytes(6) + question, sender)
 
 
 def remove_cgroups(name: str) -> None:
@@ -90,10 +106,12 @@ class Daemon:
             "sysctl --quiet --write net.ipv4.ip_forward=1",
         ):
             subprocess.run(command.split(), check=True)
-        # No name server: otherwise each look for a registry waits for one that can't be reached.
+        # As on any machine a name server answers, also that there is no such name: without one each look-up of a
+        # registry, or of a task that has gone, would wait and then fail.
+        threading.Thread(target=_answer_names, daemon=True).start()
         resolver = os.path.join(self.folder, "resolv.conf")
         with open(resolver, "w") as file:
-            file.write("nameserver 127.0.0.1\noptions attempts:1 timeout:1\n")
+            file.write(f"nameserver {ADDRESS}\n")
         subprocess.run(["mount", "--bind", resolver, os.path.realpath("/etc/resolv.conf")], check=True)
         self.launch()
 
