@@ -1,5 +1,6 @@
 """stack.yml as tests read it, and a docker that is a script, for tests of the tools that deploy it."""
 
+import json
 import os
 import re
 import shutil
@@ -39,18 +40,21 @@ case "$*" in
     'image inspect '*) grep -qx "$3" "$FAKE/images" ;;
     'pull '*) echo "no route to registry" >&2; exit 1 ;;
     'node ls'*) echo n1 ;;
+    'node inspect'*NanoCPUs*) echo "true $(cat "$FAKE/cpus")000000000" ;;
     'node inspect'*) cat "$FAKE/labels" ;;
     'node update'*) echo true >"$FAKE/labels" ;;
     'secret ls'*) cat "$FAKE/secrets" ;;
     'secret create'*) echo "$5" >>"$FAKE/secrets"; cat >"$FAKE/secret-$5" ;;
-    'stack deploy'*) env | grep -E '^(CONFIG|TAG)' >"$FAKE/environment"; cp "$FAKE/deployed" "$FAKE/services" ;;
+    'stack deploy'*) env | grep -E '^(CONFIG|TAG|[A-Z]+_CPUS)' >"$FAKE/environment"; cp "$FAKE/deployed" "$FAKE/services" ;;
     'stack ls'*) [ ! -s "$FAKE/services" ] || echo ingestd ;;
     'stack rm'*) : >"$FAKE/services" ;;
     'service ls'*Ports*) cat "$FAKE/ports" ;;
     'service ls'*) cat "$FAKE/services" ;;
     'service inspect'*) if [ -s "$FAKE/services" ] && [ -e "$FAKE/update" ]; then cat "$FAKE/update"; else echo null; fi ;;
     'service ps'*-init) echo 'Complete 1 second ago	' ;;
-    'service ps'*) echo 'Failed 1 second ago	task: non-zero exit (1)' ;;
+    'service ps --quiet'*) echo t1 t2 t3 ;;
+    'service ps'*) echo 'Failed 1 second ago	task: of old' ;;
+    'inspect --type task'*) cat "$FAKE/tasks" ;;
     'volume ls'*) echo ingestd_journal-1 ;;
 esac
 """
@@ -81,6 +85,11 @@ class StackToolCase(unittest.TestCase):
         self.write("swarm", ACTIVE)
         self.write("images", "".join(f"{service['image']}\n" for service in stack()["services"].values()))
         self.write("labels", "\n")
+        self.write("cpus", "4")
+        # The first is the newest of replica 1, the second of replica 2.
+        errors = ("2026-01-01T10:00:00Z", "task: of old"), ("2026-01-01T11:00:00Z", "task: non-zero exit (1)")
+        tasks = [{"Status": {"Timestamp": time, "Err": error}} for time, error in errors]
+        self.write("tasks", json.dumps([*tasks, {"Status": {"Timestamp": "2026-01-01T12:00:00Z"}}]))
         for name in ("secrets", "services", "ports", "calls"):
             self.write(name, "")
         self.write(

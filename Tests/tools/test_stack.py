@@ -97,7 +97,7 @@ class StackFileTests(unittest.TestCase):
         self.assertGreater(len(known), 60)
         for name in ("ingestion-service", "kafka-init"):
             self.assertEqual(set(self.services[name]["environment"]) - known, set(), name)
-        inits = set(re.findall(r"^#   (CLICKHOUSE_[A-Z]+)", read("tools/migrate"), re.MULTILINE))
+        inits = set(re.findall(r"^#   ((?:CLICKHOUSE|EVENTS)_[A-Z_]+)", read("tools/migrate"), re.MULTILINE))
         inits |= {f"{name}_FILE" for name in inits}
         self.assertEqual(set(self.services["schema-init"]["environment"]) - inits, set())
 
@@ -194,6 +194,18 @@ class StackToolTests(StackToolCase):
             self.assertEqual(answer.returncode, 0, f"its own port: {answer.stderr}")
         self.refused("STACK_HTTP_PORT is no port", STACK_HTTP_PORT="http")
 
+    def test_limits_of_cpus_that_the_node_has_not(self):
+        self.assertEqual(self.run_tool().returncode, 0)
+        self.assertNotIn("_CPUS", self.fake("environment"))
+        self.write("cpus", "1")
+        answer = self.run_tool()
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        self.assertIn("CLICKHOUSE_CPUS is 1 instead of 4", answer.stdout)
+        environment = set(self.fake("environment").split())
+        self.assertLessEqual({"CLICKHOUSE_CPUS=1", "KAFKA_CPUS=1", "INGESTD_CPUS=1"}, environment)
+        self.refused("KAFKA_CPUS is 1.5", "has 1 CPUs", KAFKA_CPUS="1.5")
+        self.refused("KAFKA_CPUS is no number", KAFKA_CPUS="many")
+
     def test_missing_images_are_all_named(self):
         self.write("images", "")
         answer = self.refused("ingestion-service:7.0 ", "make stack-image TAG=7.0", "apache/kafka", "docker load", TAG="7.0")
@@ -213,6 +225,8 @@ class StackToolTests(StackToolCase):
         self.assertEqual(os.stat(f"{self.folder}/mine/http_token").st_mode & 0o777, 0o600)
         for line in answer.stdout, answer.stderr, self.fake("calls"):
             self.assertNotIn(token, line, "secrets are neither printed nor arguments")
+        # By that label `docker stack rm` would remove it.
+        self.assertNotIn("com.docker.stack.namespace=ingestd ingestd_http_token_1", self.fake("calls"))
         users = self.fake("secret-ingestd_clickhouse_users_1")
         self.assertIn("<password_sha256_hex>", users)
         self.assertNotIn(self.fake("mine/clickhouse_password"), users)
@@ -238,7 +252,13 @@ class StackToolTests(StackToolCase):
 
     def test_failed_update_and_services_that_do_not_come_up(self):
         self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:00Z"}')
-        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_")
+        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_",
+                     "with the earlier TAG")  # fmt: skip
+        # One that is under way is waited for: only then everything is known.
+        self.write("services", "")
+        self.write("update", '{"State":"rollback_started","StartedAt":"2026-01-01T00:00:01Z"}')
+        self.refused("not there after 0.2 s", "rolling back: task: non-zero exit (1)", STACK_TIMEOUT="0.2")
+        self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:01Z"}')
         # The same state as before: it tells about an earlier deployment.
         answer = self.run_tool()
         self.assertEqual(answer.returncode, 0, answer.stderr)
