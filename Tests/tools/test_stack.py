@@ -14,6 +14,7 @@ import yaml
 from clickhouse_fixture import ROOT
 from stack_fixture import FAKE_DOCKER, ONE_SHOTS, StackToolCase, read, seconds, stack
 
+
 class StackFileTests(unittest.TestCase):
     def setUp(self):
         self.stack = stack()

@@ -225,7 +225,10 @@ def prometheus(pipeline: Pipeline) -> str:
         return json.loads(pipeline.execute("prometheus", "wget", "-q", "-O", "-", url))
 
     def scraped() -> list:
-        targets = ask("targets")["data"]["activeTargets"]
+        # A canary is a target also while there is none.
+        targets = [
+            target for target in ask("targets")["data"]["activeTargets"] if target["labels"]["track"] == "stable"
+        ]  # fmt: skip
         if len(targets) != REPLICAS or any(target["health"] != "up" for target in targets):
             raise Failure(str([(target["scrapeUrl"], target["health"], target["lastError"]) for target in targets]))
         return targets
