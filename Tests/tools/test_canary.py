@@ -238,6 +238,37 @@ class CanaryToolTests(CanaryCase):
         self.assertFalse(os.path.exists(f"{self.root}/.stack/env"))
         self.assertEqual(self.send("a"), 202, "it goes on")
 
+    def test_by_force_and_of_the_image_that_all_have(self):
+        self.succeeds(TAG="0.2.0")
+        said = self.succeeds("promote", CANARY_FORCE="1")
+        self.assertIn("the metrics can't be read", said)
+        self.assertEqual(self.swarm.image(STABLE), "ingestion-service:0.2.0")
+        self.assertNotIn(CANARY, self.swarm.services)
+        self.assertEqual(self.fake("root/.stack/env"), "TAG=0.2.0\n")
+        self.succeeds(TAG="0.2.0")
+        self.assertIn("the stable replicas have 0.2.0 already", self.succeeds("promote"))
+        self.assertNotIn(CANARY, self.swarm.services)
+
+    def test_one_on_its_way_out_can_come_back_with_its_journal(self):
+        self.succeeds(TAG="0.2.0")
+        self.assertEqual(self.send("a"), 202)
+        self.refused("CANARY_DRAIN is auto or stable", command="abort", CANARY_DRAIN="own")
+        self.refused("Nothing is lost", command="abort", CANARY_DRAIN="stable", CANARY_DRAIN_TIMEOUT="0.2")
+        self.assertNotIn("--image ingestion-service:0.2.0", self.calls())
+        self.refused("a canary of 0.1.0 is there", TAG="0.2.0")
+        self.succeeds(TAG="0.2.0", CANARY_REPLACE="1")
+        self.assertEqual(self.swarm.image(), "ingestion-service:0.2.0")
+        self.assertEqual(self.send("b"), 202)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/metrics")
+        request.add_header("Authorization", f"Bearer {TOKEN}")
+        with urllib.request.urlopen(request) as answer:
+            self.assertIn('ingest_journal_events{stream="events"} 2\n', answer.read().decode())
+
+        # As an abort that was interrupted leaves it.
+        self.swarm.update(["--env-add", "KAFKA_CONSUMER_ENABLED=false", CANARY])
+        self.refused("on its way out", command="promote")
+        self.assertEqual(self.swarm.image(STABLE), "ingestion-service:0.1.0")
+
 
 class DeliveryCase(CanaryCase):
     """With a ClickHouse."""
