@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -160,6 +161,13 @@ class Drill(unittest.TestCase):
     def bring_back(self):
         self.query(f"RENAME DATABASE {self.database}_away TO {self.database}", database="default")
 
+    def back_up(self):
+        self.query(f"BACKUP DATABASE {self.database} TO File('{self.database}')")
+
+    def restore(self):
+        settings = "allow_non_empty_tables = true"
+        self.query(f"RESTORE DATABASE {self.database} FROM File('{self.database}') SETTINGS {settings}", "default")
+
     # The service's side
 
     def settings(self, journal, **settings):
@@ -232,13 +240,43 @@ class Drill(unittest.TestCase):
         self.assertEqual(int(intact), len(self.expected))
 
 
+@unittest.skipUnless(shutil.which("jq"), "jq is not installed")
+class CommandDrill(Drill):
+    """The functions that the page has one paste."""
+
+    def paste(self, service, line):
+        with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+            text = file.read()
+        functions = re.search(r"^## Commands used here\n.*?^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+        own = f"URL={service.url} OPERATIONS_TOKEN=watcher"
+        own += f" CLICKHOUSE_URL={self.url} CLICKHOUSE_DATABASE={self.database}"
+        script = f"{functions}\n{own}\nset -euo pipefail\n{line}"
+        run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30)
+        self.assertEqual(run.stderr, "")
+        self.assertEqual(run.returncode, 0)
+        return run.stdout
+
+    def test_they_ask_service_and_clickhouse(self):
+        service = self.start(HTTP_OPERATIONS_TOKEN="watcher")
+        self.take_away()
+        self.send(service, ids("asked", 3))
+        wait_until(lambda: self.paste(service, "held").startswith("events: held: "), "the stream is held", 20)
+        self.assertEqual(self.paste(service, "waiting"), "3\n")
+        self.bring_back()
+        self.paste(service, "ask /v1/streams/retry -X POST")
+        self.paste(service, 'until [ "$(waiting)" = 0 ]; do sleep 0.1; done')
+        self.assertEqual(self.paste(service, "held"), "")
+        self.assertEqual(self.paste(service, 'sql "SELECT count() FROM events_unique"'), "3\n")
+        self.assertEqual(self.paste(service, 'sql "SELECT currentDatabase()" default'), "default\n")
+
+
 class MigrationDrill(Drill):
     def test_a_migration_that_destroys_is_rolled_back_by_a_restore(self):
         service = self.start(JOURNAL_RETAIN="1h")
         self.send(service, ids("before", 300))
         self.wait_for_delivery(service)
         begin = int(time.time() * 1_000)
-        self.query(f"BACKUP DATABASE {self.database} TO File('{self.database}')")
+        self.back_up()
         self.send(service, ids("between", 200))
         self.wait_for_delivery(service)
 
@@ -263,10 +301,7 @@ class MigrationDrill(Drill):
         self.take_away()
         self.send(service, ids("meanwhile", 100))
         self.wait_for_hold(service)
-        self.query(
-            f"RESTORE DATABASE {self.database} FROM File('{self.database}') SETTINGS allow_non_empty_tables = true",
-            database="default",
-        )
+        self.restore()
         self.wait_for_delivery(service)
         self.command("journal", "replay", "--stream", "events", "--since", str(begin - 1_000))
         self.command(
@@ -360,15 +395,14 @@ class RestoredClickHouseDrill(Drill):
         self.send(service, ids("saved", 300))
         self.wait_for_delivery(service)
         begin = int(time.time() * 1_000) - 1_000
-        self.query(f"BACKUP DATABASE {self.database} TO File('{self.database}')")
+        self.back_up()
         self.send(service, ids("lost", 200))
         self.wait_for_delivery(service)
         self.query(f"DROP DATABASE {self.database} SYNC", database="default")
         self.send(service, ids("meanwhile", 100))
         self.wait_for_hold(service)
 
-        restore = f"RESTORE DATABASE {self.database} FROM File('{self.database}') SETTINGS allow_non_empty_tables = true"
-        self.query(restore, database="default")
+        self.restore()
         self.wait_for_delivery(service)
         self.assertEqual(self.query("SELECT count() FROM events_unique"), "400")
         self.replay(begin)
