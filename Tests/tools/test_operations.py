@@ -75,6 +75,7 @@ class Gate:
 
     def __init__(self, port):
         self._target = port
+        self._sent = bytearray()
         self._open = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -84,6 +85,10 @@ class Gate:
 
     def open(self):
         self._open.set()
+
+    def tokens(self):
+        """The deduplication tokens of the inserts that passed, in their order."""
+        return re.findall(r"insert_deduplication_token=ingestd-([\w-]+)", self._sent.decode("latin-1"))
 
     def _accept(self):
         while True:
@@ -102,6 +107,7 @@ class Gate:
             while data := source.recv(65_536):
                 if waits:
                     self._open.wait()
+                    self._sent += data
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -362,6 +368,9 @@ class NodeDrill(Drill):
         self.assertEqual(self.status(new)["dead_letters"]["stored"], 1)
 
     def test_a_journal_from_an_old_backup_loses_nothing_and_swallows_nothing(self):
+        gate = Gate(self.clickhouse.port)
+        self.addCleanup(gate.close)
+        gate.open()
         self.take_away()
         first = self.start()
         self.send(first, ids("backed-up", 300))
@@ -370,7 +379,8 @@ class NodeDrill(Drill):
         shutil.copytree(os.path.join(self.folder, "journal"), os.path.join(self.folder, "backup"))
 
         self.bring_back()
-        second = self.start()
+        second = self.start(CLICKHOUSE_URL=gate.url)
+        self.wait_for_delivery(second)
         self.send(second, ids("later", 200))
         self.wait_for_delivery(second)
         second.process.kill()
@@ -378,12 +388,19 @@ class NodeDrill(Drill):
         shutil.rmtree(os.path.join(self.folder, "journal"))
         shutil.move(os.path.join(self.folder, "backup"), os.path.join(self.folder, "journal"))
 
-        restored = self.start()
+        restored = self.start(CLICKHOUSE_URL=gate.url)
         self.assertEqual(self.status(restored)["streams"][0]["next_sequence"], 301)
+        self.wait_for_delivery(restored)
+        # The batch of the copy was sealed, so it is the same.
+        self.assertEqual(self.query("SELECT count() FROM events"), "500")
         # They get the sequences of "later", as many and in one request: only the content tells them apart.
         self.send(restored, ids("newest", 200))
         self.wait_for_delivery(restored)
         self.assertAllIsThere()
+        backed_up, later, again, newest = gate.tokens()
+        self.assertEqual(backed_up, again)
+        self.assertEqual(later.rpartition("-")[0], newest.rpartition("-")[0], "the same journal, stream and sequences")
+        self.assertNotEqual(later, newest)
 
 
 class RestoredClickHouseDrill(Drill):
