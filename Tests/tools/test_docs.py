@@ -109,6 +109,49 @@ class LinkTests(unittest.TestCase):
         self.assertEqual(rows("| h | i |\n|---|---|\n| a \\| b | `c` |\n"), [["a \\| b", "`c`"]])
 
 
+class NameTests(unittest.TestCase):
+    """What the pages name exists."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.texts = {path: read(path) for path in documents()}
+        cls.files = {}
+        patterns = ("Sources/**/*.swift", "Tests/**/*.swift", "tools/*", "tools/*/*", "deploy/debian/*", "stack*.yml")
+        for pattern in patterns:
+            for path in glob.glob(pattern, root_dir=ROOT, recursive=True):
+                if os.path.isfile(os.path.join(ROOT, path)) and not path.endswith(".pyc"):
+                    cls.files[path] = read(path)
+
+    def test_settings(self):
+        sections = "HTTP|KAFKA|CLICKHOUSE|JOURNAL|BATCH|INSERT|RETRY|HOLD|SHUTDOWN|LOG|EVENTS?|ROW|INGESTD|STACK|CANARY"
+        reference = self.texts["docs/configuration.md"]
+        elsewhere = "".join(text for path, text in self.files.items() if not path.startswith("Sources/"))
+        count = 0
+        for path, text in self.texts.items():
+            for name in set(re.findall(rf"\b(?:{sections})_[A-Z_]*[A-Z]\b", text)):
+                with self.subTest(document=path, setting=name):
+                    known = f"`{name.removesuffix('_FILE')}`" in reference
+                    self.assertTrue(known or re.search(rf"\b{name}\b", elsewhere), "there is no such setting")
+                    count += 1
+        self.assertGreater(count, 200)
+
+    def test_metrics(self):
+        sources = "".join(text for path, text in self.files.items() if path.startswith("Sources/"))
+        for path, text in self.texts.items():
+            for name in set(re.findall(r"\bingest_[a-z_]*[a-z]\b", text)):
+                with self.subTest(document=path, metric=name):
+                    self.assertIn(re.sub(r"_(bucket|sum|count)$", "", name), sources)
+
+    def test_commands_parse(self):
+        count = 0
+        for path, text in self.texts.items():
+            for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+                run = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+                self.assertEqual((run.returncode, run.stderr), (0, ""), f"{path}: {block}")
+                count += 1
+        self.assertGreater(count, 10)
+
+
 class ChecklistTests(unittest.TestCase):
     def test_named_tests_and_files_exist(self):
         count = 0
