@@ -24,12 +24,21 @@ shared = {}
 
 
 def setUpModule():
-    shared["clickhouse"] = DevelopmentClickHouse("chdb")
+    clickhouse = shared["clickhouse"] = DevelopmentClickHouse("chdb")
+    unittest.addModuleCleanup(clickhouse.close)
     shared["count"] = 0
+    # The bundled schema is applied once; each drill gets a copy.
+    run = migrate(f"http://127.0.0.1:{clickhouse.port}", "template")
+    assert run.returncode == 0, run.stderr
+    clickhouse.query("BACKUP DATABASE template TO File('template')")
 
 
-def tearDownModule():
-    shared["clickhouse"].close()
+def migrate(url, database, *arguments):
+    return subprocess.run(
+        [os.path.join(ROOT, "tools/migrate"), *arguments],
+        env={"PATH": os.environ["PATH"], "CLICKHOUSE_URL": url, "CLICKHOUSE_DATABASE": database},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
 
 
 class Kafka:
@@ -145,16 +154,12 @@ class Drill(unittest.TestCase):
         self.folder = tempfile.mkdtemp(prefix="operations-")
         self.addCleanup(shutil.rmtree, self.folder)
         self.expected = []
-        self.assertEqual(self.migrate().returncode, 0)
+        self.query(f"RESTORE DATABASE template AS {self.database} FROM File('template')", "default")
 
     # The cluster's side
 
     def migrate(self, *arguments):
-        return subprocess.run(
-            [os.path.join(ROOT, "tools/migrate"), *arguments],
-            env={"PATH": os.environ["PATH"], "CLICKHOUSE_URL": self.url, "CLICKHOUSE_DATABASE": self.database},
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        return migrate(self.url, self.database, *arguments)
 
     def query(self, text, database=None):
         self.clickhouse.disconnect()  # others may have taken longer than the server keeps a connection
@@ -162,10 +167,10 @@ class Drill(unittest.TestCase):
 
     def take_away(self):
         """No stream can insert any more; each is held."""
-        self.query(f"RENAME DATABASE {self.database} TO {self.database}_away", database="default")
+        self.query(f"RENAME DATABASE {self.database} TO {self.database}_away", "default")
 
     def bring_back(self):
-        self.query(f"RENAME DATABASE {self.database}_away TO {self.database}", database="default")
+        self.query(f"RENAME DATABASE {self.database}_away TO {self.database}", "default")
 
     def back_up(self):
         self.query(f"BACKUP DATABASE {self.database} TO File('{self.database}')")
@@ -415,7 +420,7 @@ class RestoredClickHouseDrill(Drill):
         self.back_up()
         self.send(service, ids("lost", 200))
         self.wait_for_delivery(service)
-        self.query(f"DROP DATABASE {self.database} SYNC", database="default")
+        self.query(f"DROP DATABASE {self.database} SYNC", "default")
         self.send(service, ids("meanwhile", 100))
         self.wait_for_hold(service)
 
