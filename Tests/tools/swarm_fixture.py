@@ -284,9 +284,6 @@ class StandInSwarm:
                 lines = [task["ID"] for task in self.tasks]
             case ["inspect", "--type", "task", *names]:
                 lines = [json.dumps([task for task in self.tasks if task["ID"] in names])]
-            case ["service", "update", "--detach", "--force", name]:
-                assert name == "ingestd_prometheus"
-                lines = [name]
             case ["service", "update", *rest]:
                 lines = []
                 self.update(rest)

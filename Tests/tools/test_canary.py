@@ -111,17 +111,13 @@ class CanaryFileTests(unittest.TestCase):
         }
         # Senders and proxies reach both by one name.
         self.assertEqual(aliases["stable"]["edge"]["aliases"], aliases["canary"]["edge"]["aliases"])
-        for path in ("deploy/stack/prometheus.yml", "deploy/prometheus/prometheus.yml"):
-            job = yaml.safe_load(read(path))["scrape_configs"][0]
-            names = job["dns_sd_configs"][0]["names"]
-            self.assertEqual(
-                names, [f"tasks.{networks['monitoring']['aliases'][0]}" for networks in aliases.values()], path
-            )
-            default, canary = job["relabel_configs"]
-            self.assertEqual(default, {"target_label": "track", "replacement": "stable"})
-            self.assertEqual((canary["target_label"], canary["replacement"]), ("track", "canary"))
-            self.assertEqual([bool(re.fullmatch(canary["regex"], name)) for name in names], [False, True])
-        self.assertIn(f'"http://{names[1]}:8080/metrics"', read("tools/canary"))
+        stable, canary = (f"tasks.{networks['monitoring']['aliases'][0]}" for networks in aliases.values())
+        job = yaml.safe_load(read("deploy/stack/prometheus.yml"))["scrape_configs"][0]
+        self.assertEqual(job["dns_sd_configs"][0]["names"], [stable])
+        self.assertEqual(job["static_configs"], [{"targets": [f"{canary}:8080"], "labels": {"track": "canary"}}])
+        other = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))["scrape_configs"][0]
+        self.assertEqual(other["relabel_configs"], job["relabel_configs"])
+        self.assertIn(f'"http://{canary}:8080/metrics"', read("tools/canary"))
 
 
 class CanaryCase(StackToolCase):
@@ -145,7 +141,7 @@ class CanaryCase(StackToolCase):
         self.set(CLICKHOUSE_URL=f"http://127.0.0.1:{free_port()}")
         self.port = free_port()
         self.environment |= {
-            "CANARY_HTTP_PORT": str(self.port), "CANARY_FORGET_TIMEOUT": "0", "CANARY_DRAIN_TIMEOUT": "30"
+            "CANARY_HTTP_PORT": str(self.port), "CANARY_DRAIN_TIMEOUT": "30"
         }  # fmt: skip
 
     def set(self, **settings):
@@ -375,11 +371,9 @@ class Prometheus:
         configuration["global"] = {"scrape_interval": "100ms", "evaluation_interval": "1m"}
         del configuration["rule_files"]
         job = configuration["scrape_configs"][0]
-        names = job.pop("dns_sd_configs")[0]["names"]
-        job["static_configs"] = [
-            {"targets": [f"127.0.0.1:{port}"], "labels": {"__meta_dns_name": name}}
-            for name, port in zip(names, (stable, canary))
-        ]
+        del job["dns_sd_configs"]
+        job["static_configs"][0]["targets"] = [f"127.0.0.1:{canary}"]
+        job["static_configs"].append({"targets": [f"127.0.0.1:{stable}"]})
         job["authorization"]["credentials_file"] = f"{self.folder}/token"
         for name, text in (("token", TOKEN), ("prometheus.yml", yaml.safe_dump(configuration))):
             with open(f"{self.folder}/{name}", "w") as file:
@@ -460,8 +454,6 @@ class PromotionTests(DeliveryCase):
         order = ["compose-file stack.yml", "--publish-rm 8080", f"service rm {CANARY}"]
         self.assertEqual(sorted(order, key=calls.index), order)
         self.assertNotIn("--image ingestion-service:0.1.0", calls)
-        # Its addresses are listed here, so it does not forget the canary by itself.
-        self.assertIn("service update --detach --force ingestd_prometheus", calls)
         self.refused("there is no canary", command="promote")
 
 
