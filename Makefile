@@ -72,7 +72,7 @@ canary-promote: ## Compares the canary with the others; if it is not worse, all 
 canary-abort: ## Takes the canary away, once all that it has accepted is delivered
 	@tools/canary abort
 
-stack-test: ## Tries stack.yml on a real Docker Swarm of its own, as root; about 15 minutes
+stack-test: ## Tries stack.yml on a real Docker Swarm of its own, as root; about 20 minutes
 	@tools/setup stack
 	@tools/stack-test
 

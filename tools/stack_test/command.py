@@ -11,7 +11,7 @@ import time
 
 from . import checks, laboratory, local_images, mesh
 from .laboratory import Failure
-from .pipeline import Pipeline
+from .pipeline import HIDDEN, Pipeline
 
 # What hangs is ended: the checks together, and all of it (without building the programs).
 LIMIT_SECONDS = int(os.environ.get("STACK_TEST_SECONDS", "2400"))
@@ -73,6 +73,9 @@ def _outside(arguments: list[str]) -> int:
         if inside:
             laboratory.leave(inside)
         laboratory.remove_cgroups(os.path.basename(folder))
+        # Made to be hidden; of a stack that is used it is not empty.
+        with contextlib.suppress(OSError):
+            os.rmdir(HIDDEN)
         if code == 0:
             shutil.rmtree(folder)
         else:

@@ -19,6 +19,8 @@ SERVICE = "ingestion-service"
 RUNNING = (SERVICE, "kafka", "clickhouse", "prometheus", "grafana")
 ONE_SHOTS = ("kafka-init", "schema-init")
 REPLICAS = 2
+# Settings and secrets of the machine's own stack: out of sight for the test, they stay as they are.
+HIDDEN = os.path.join(ROOT, ".stack")
 
 
 def wait_for(what: str, condition: Callable[[], object], seconds: float) -> object:
@@ -44,11 +46,9 @@ class Pipeline:
     def __init__(self, docker: Daemon, folder: str) -> None:
         self.docker = docker
         self.log = os.path.join(folder, "logs", "stack.log")
-        # Settings and secrets of the machine's own stack are out of sight, and stay as they are.
-        hidden = os.path.join(ROOT, ".stack")
-        os.makedirs(hidden, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "stack-test", hidden], check=True)
-        self.secrets = os.path.join(hidden, STACK, "secrets-1")
+        os.makedirs(HIDDEN, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "stack-test", HIDDEN], check=True)
+        self.secrets = os.path.join(HIDDEN, STACK, "secrets-1")
         self.settings = {
             "STACK_TIMEOUT": "240", "STACK_POLL_SECONDS": "1", "STACK_ADVERTISE_ADDR": ADDRESS,
             # Machines for tests are small, and updates are waited for.
