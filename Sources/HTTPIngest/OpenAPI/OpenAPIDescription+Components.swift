@@ -251,6 +251,7 @@ extension OpenAPIDescription {
                     key: { type: string }
                     headers: { type: object, additionalProperties: { type: string } }
                     timestamp: { type: string, format: date-time }
+                    traceparent: { type: string, description: Of an HTTP request. A Kafka message's is a header. }
                 payload: { type: string, description: Not in lists. }
                 payload_encoding: { enum: [utf8, base64] }
             DeadLetterPage:
