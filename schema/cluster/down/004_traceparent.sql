@@ -1,5 +1,5 @@
--- Loses the traces of all events, and no event. In the opposite order: the Distributed table must not name a column that
--- a shard has lost.
+-- Loses the traces of all events, and no event. In the opposite order: the Distributed table must not name a column
+-- that a shard has lost.
 CREATE OR REPLACE VIEW events_unique ON CLUSTER '{cluster}' AS
 SELECT event_id, payload, source, topic, partition, offset, key, received_at, inserted_at
 FROM events
