@@ -19,7 +19,7 @@ struct NewDeadLetter: Sendable {
         // Not an `EventBuffer`'s: that has limits, and breaking them is what some of these events were refused for.
         record = try DeadLetterRecord.encode(
             stream: stream, sequence: nil, failedAt: letter.failedAt, receivedAt: receivedAt, problem: letter.problem,
-            kafka: message, event: Self.eventRecord(letter.payload, id: letter.eventID, letter.kafka))
+            kafka: message, event: Self.eventRecord(letter))
         self.stream = stream
         table = letter.table
         kind = letter.problem.kind
@@ -67,27 +67,29 @@ struct NewDeadLetter: Sendable {
     }
 
     /// The event's record in the entry format.
-    private static func eventRecord(_ payload: [UInt8], id: String, _ kafka: DeadLetter.KafkaOrigin?) -> [UInt8] {
-        let headers = kafka.map { EventHeaders.encode($0.headers) } ?? []
+    private static func eventRecord(_ letter: DeadLetter) -> [UInt8] {
+        let (payload, id, kafka) = (letter.payload, letter.eventID, letter.kafka)
+        let headers =
+            kafka.map { EventHeaders.encode($0.headers) } ?? letter.traceparent.flatMap(TraceParent.init)?.headers
         let isDerived =
             id.utf8.count > Limits.eventIDBytes || payload.withUnsafeBytes { EventID.derive(from: $0) } == id
         let storedID = isDerived ? [] : Array(id.utf8)
         var record: [UInt8] = []
-        record.reserveCapacity(payload.count + headers.count + storedID.count + (kafka?.key?.count ?? 0) + 36)
+        record.reserveCapacity(payload.count + (headers?.count ?? 0) + storedID.count + (kafka?.key?.count ?? 0) + 36)
         record.appendLittleEndian(UInt32(payload.count))
         record.appendLittleEndian(UInt32(0))
         record.appendLittleEndian(UInt16(storedID.count))
         record.append(isDerived ? 0 : 2)
-        record.append(kafka == nil ? 0 : 1)
-        if let kafka {
-            record.appendLittleEndian(kafka.offset)
-            record.appendLittleEndian(kafka.timestamp)
-            record.appendLittleEndian(kafka.key.map { Int32($0.count) } ?? -1)
+        record.append(headers == nil ? 0 : 1)
+        if let headers {
+            record.appendLittleEndian(kafka?.offset ?? -1)
+            record.appendLittleEndian(kafka?.timestamp ?? -1)
+            record.appendLittleEndian(kafka?.key.map { Int32($0.count) } ?? -1)
             record.appendLittleEndian(UInt32(headers.count))
         }
         record += storedID
         record += kafka?.key ?? []
-        record += headers
+        record += headers ?? []
         record += payload
         return record
     }

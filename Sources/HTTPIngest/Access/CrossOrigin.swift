@@ -8,7 +8,7 @@ struct CrossOrigin: Sendable {
 
     /// What pages may send besides what every page may.
     private static let headers: Set<String> = [
-        "authorization", "content-type", "content-encoding", "idempotency-key", "accept",
+        "authorization", "content-type", "content-encoding", "idempotency-key", "accept", "traceparent",
     ]
     private static let headerPrefix = "ce-"
     private static let exposedHeaders = "Retry-After, Idempotency-Replayed"

@@ -49,6 +49,7 @@ final class IngestRoute: Sendable {
         let content: ContentDescription
         let query: IngestQuery
         let idempotencyKey: IdempotencyKey?
+        let traceparent: TraceParent?
         let expectsContinue: Bool
     }
 
@@ -65,6 +66,7 @@ final class IngestRoute: Sendable {
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
             stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(headers),
+            traceparent: TraceParent(headers, content.mode),
             expectsContinue: headers[.expect]?.lowercased() == "100-continue")
     }
 
@@ -177,7 +179,8 @@ final class IngestRoute: Sendable {
 
     private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
-        let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
+        let headersLength = admission.traceparent.map { 24 + $0.headers.count } ?? 0
+        let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64 + headersLength)
         let keepsBadEvents = admission.query.keepsBadEvents
         let mode = admission.content.mode
         if mode == .cloudEventBatch {
@@ -191,13 +194,13 @@ final class IngestRoute: Sendable {
                 mode.withDefaultID { defaultID in
                     scanner.appendEvents(
                         of: bytes, format: mode.format, to: events, reportedProblems: reportedProblems,
-                        defaultID: defaultID, maxEvents: maxEvents)
+                        defaultID: defaultID, headers: admission.traceparent?.headers, maxEvents: maxEvents)
                 }
             }
             guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
-            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, for: admission) }
             return BodyContents(events: events, deadLetters: letters, report: report)
         }
     }
