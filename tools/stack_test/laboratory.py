@@ -127,7 +127,8 @@ class Daemon:
                     "dockerd", "--data-root", os.path.join(self.folder, "data"), "--exec-root", self.exec_root,
                     "--pidfile", os.path.join(self.folder, "docker.pid"), "--host", f"unix://{self.socket}",
                     "--config-file", configuration,
-                    "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{os.path.basename(self.folder)}",
+                    "--exec-opt", "native.cgroupdriver=cgroupfs",
+                    "--cgroup-parent", f"/{os.path.basename(self.folder)}",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
