@@ -1,0 +1,161 @@
+"""`ingestd bench`: whether the generators, the ledger and `verify` tell the truth. Nothing here is about speed."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+from clickhouse_fixture import ROOT, DevelopmentClickHouse, wait_until
+from service_fixture import BINARY, Service
+
+LANE = 10**12
+
+
+@unittest.skipUnless(os.access(BINARY, os.X_OK), "no build")
+class BenchTests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.clickhouse = DevelopmentClickHouse("auto")
+        cls.addClassCleanup(cls.clickhouse.close)
+        cls.url = f"http://127.0.0.1:{cls.clickhouse.port}"
+        subprocess.run(
+            [os.path.join(ROOT, "tools/migrate")], env={"PATH": os.environ["PATH"], "CLICKHOUSE_URL": cls.url},
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="bench-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.ledger = os.path.join(self.folder, "ledger")
+
+    def start_service(self, **settings):
+        service = Service(CLICKHOUSE_URL=self.url, BATCH_MAX_AGE="100ms", **settings)
+        self.addCleanup(service.close)
+        return service
+
+    def command(self, *arguments, **settings):
+        environment = {"PATH": os.environ["PATH"], "CLICKHOUSE_URL": self.url, **settings}
+        return [BINARY, "bench", *map(str, arguments)], environment
+
+    def bench(self, *arguments, code=0, **settings):
+        """The JSON that a command prints."""
+        command, environment = self.command(*arguments, **settings)
+        run = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, code, run.stderr + run.stdout)
+        return json.loads(run.stdout)
+
+    def verify(self, *arguments, code=0):
+        return self.bench("verify", "--ledger", self.ledger, *arguments, code=code)
+
+    def write_ledger(self, prefix, *ranges):
+        with open(self.ledger, "w") as file:
+            file.write(f"ids {prefix}\n" + "".join(f"{first:016} {last:016}\n" for first, last in ranges))
+
+    def insert(self, *ids):
+        rows = "".join(f'{{"event_id":"{name}","payload":"{{}}","source":"http"}}\n' for name in ids)
+        answer = self.clickhouse.insert("events", rows.encode())
+        self.assertEqual(answer.status, 200, answer.body)
+
+    # verify
+
+    def test_verify_names_what_is_missing_and_counts_copies(self):
+        def ids(prefix, numbers):
+            return [f"{prefix}{number:016}" for number in numbers]
+
+        numbers = [*range(500), *range(3 * LANE, 3 * LANE + 500)]
+        self.insert(*ids("lost-", [n for n in numbers if n not in (7, 3 * LANE + 499)]))
+        self.insert("lost-x", "lost-" + "0" * 17, *ids("other-", numbers))
+        self.write_ledger("lost-", (0, 499), (100, 200), (3 * LANE, 3 * LANE + 499))
+        found = self.verify(code=1)
+        self.assertEqual(found["missing_ids"], ids("lost-", [7, 3 * LANE + 499]))
+        self.assertEqual((found["acknowledged"], found["found"], found["missing"]), (1000, 998, 2))
+
+        self.insert(*ids("lost-", [7, 3 * LANE + 499, 8, 9]))
+        found = self.verify()
+        self.assertEqual((found["found"], found["missing"], found["copies"]), (1000, 0, 0))
+        # The view shows each once; the table has the copies until they are merged.
+        self.clickhouse.query("CREATE TABLE copied ENGINE = MergeTree ORDER BY event_id AS SELECT * FROM events")
+        self.addCleanup(self.clickhouse.query, "DROP TABLE copied")
+        self.clickhouse.query("INSERT INTO copied SELECT * FROM events WHERE event_id IN ('{}', '{}')".format(
+            *ids("lost-", [8, 3 * LANE])))  # fmt: skip
+        found = self.verify("--table", "copied")
+        self.assertGreaterEqual(found["copies"], 2)
+        self.assertLessEqual(set(ids("lost-", [8, 3 * LANE])), set(found["copied_ids"]))
+        self.verify("--table", "copied", "--once", code=1)
+
+    def test_verify_is_bounded_where_everything_is_missing(self):
+        self.write_ledger("none-", (0, 20_000_000))
+        found = self.verify("--limit", 3, code=1)
+        self.assertEqual(found["missing"], 20_000_001)
+        self.assertEqual(found["missing_ids"], [f"none-{n:016}" for n in range(3)])
+
+    def test_verify_searches_large_ranges_for_single_ids(self):
+        lost = [0, 123_456, 599_999]
+        self.clickhouse.query(
+            "INSERT INTO events (event_id, payload, source) SELECT concat('many-', leftPad(toString(number), 16, '0')),"
+            f" '', 'http' FROM numbers(600000) WHERE number NOT IN ({lost[0]}, {lost[1]}, {lost[2]})"
+        )
+        self.write_ledger("many-", (0, 599_999))
+        found = self.verify(code=1)
+        self.assertEqual(found["missing_ids"], [f"many-{n:016}" for n in lost])
+        self.assertEqual(found["missing"], 3)
+
+    # http
+
+    def test_http_in_a_closed_loop(self):
+        service = self.start_service()
+        sent = self.bench(
+            "http", "--port", service.port, "--connections", 5, "--threads", 2, "--events", 7, "--seconds", 0.5,
+            "--ledger", self.ledger, "--sizes", "realistic", "--duplicates", 0.2, "--depth", 3,
+        )  # fmt: skip
+        found = self.verify("--wait", 10)
+        self.assertGreater(sent["requests"], 20)
+        self.assertEqual(sent["events"], 7 * sent["requests"])
+        self.assertGreater(sent["repeated_requests"], 0)
+        # What was sent twice is one id; nothing was refused, so there is nothing else.
+        self.assertEqual(found["acknowledged"], sent["events"] - 7 * sent["repeated_requests"])
+        self.assertEqual(found["copies"], 0)
+
+    def test_http_in_an_open_loop(self):
+        service = self.start_service()
+        sent = self.bench(
+            "http", "--port", service.port, "--connections", 4, "--events", 1, "--seconds", 1, "--rate", 150,
+            "--ledger", self.ledger, "--path", "/v1/events?ack=inserted",
+        )  # fmt: skip
+        self.assertEqual((sent["requests"], sent["unsent"], sent["refused"]), (150, 0, {}))
+        self.assertLessEqual(sent["latency"]["p50"], sent["latency"]["p99"])
+        # Four connections can't have 150 requests wait for an insert each within a second: they are late, and say so.
+        self.assertGreater(sent["latency"]["max"], 1000 * (sent["seconds"] - 1) / 2)
+        self.assertEqual(self.verify()["found"], 150)
+
+    def test_killed_in_the_middle(self):
+        service = self.start_service()
+        command, environment = self.command(
+            "http", "--port", service.port, "--events", 10, "--seconds", 60, "--ledger", self.ledger)
+        load = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: os.path.exists(self.ledger) and os.path.getsize(self.ledger) > 2_000, "a ledger")
+        finally:
+            load.kill()
+            load.wait(10)
+        found = self.verify("--wait", 10)
+        self.assertGreater(found["acknowledged"], 100)
+        self.assertEqual(found["missing"], 0)
+
+    def test_refused_requests_are_not_in_the_ledger(self):
+        service = self.start_service(HTTP_TOKEN="secret")
+        sent = self.bench("http", "--port", service.port, "--seconds", 0.2, "--events", 1, "--ledger", self.ledger)
+        self.assertEqual(sent["events"], 0)
+        self.assertEqual(list(sent["refused"]), ["401"])
+        self.assertEqual(self.verify()["acknowledged"], 0)
+        sent = self.bench(
+            "http", "--port", service.port, "--seconds", 0.2, "--events", 1, "--ledger", self.ledger, "--token", "secret"
+        )
+        self.assertEqual(self.verify("--wait", 10)["acknowledged"], sent["events"])
+
+
+if __name__ == "__main__":
+    unittest.main()
