@@ -5,6 +5,8 @@ struct EventBody {
     private(set) var bytes: [UInt8]
     /// Where the numbers within the events' ids are.
     private let numberOffsets: [Int]
+    /// Behind each event, where its line feed is.
+    private let lineEnds: [Int]
     /// Bytes before the first event.
     let headLength: Int
 
@@ -14,11 +16,14 @@ struct EventBody {
         bytes = head(events.reduce(0) { $0 + $1.line.count })
         headLength = bytes.count
         var offsets: [Int] = []
+        var ends: [Int] = []
         for event in events {
             offsets.append(bytes.count + event.numberOffset)
             bytes += event.line
+            ends.append(bytes.count - 1)
         }
         numberOffsets = offsets
+        lineEnds = ends
     }
 
     /// Events of the body.
@@ -42,11 +47,7 @@ struct EventBody {
     func forEachLine(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {
         try bytes.withUnsafeBytes { bytes in
             var start = headLength
-            for index in numberOffsets.indices {
-                // The next event's number is behind this one's line feed.
-                let from = numberOffsets[index] + EventNumber.length
-                var end = from
-                while bytes[end] != 0x0A { end += 1 }
+            for end in lineEnds {
                 try body(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
                 start = end + 1
             }

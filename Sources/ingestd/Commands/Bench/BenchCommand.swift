@@ -8,7 +8,9 @@ import IngestCore
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures a running service and its parts, and checks what has arrived.",
-        subcommands: [HTTP.self, Journal.self, Verify.self])
+        subcommands: [
+            HTTP.self, Kafka.self, Drain.self, Journal.self, Verify.self, Fill.self, Reference.self,
+        ])
 
     /// Prints a result, on one line if it is JSON.
     static func show(_ result: some Encodable, _ text: String, json: Bool) throws {
