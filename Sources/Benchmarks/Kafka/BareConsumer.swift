@@ -25,7 +25,7 @@ struct BareConsumer {
     }
 
     private static let patience: UInt64 = 60_000_000_000
-    private static let batch = 10_000
+    private static let batch = 1_000
 
     let address: KafkaAddress
     let topic: String
