@@ -102,6 +102,16 @@ class BenchTests(unittest.TestCase):
         self.assertGreaterEqual(found["copies"], 2)
         self.assertLessEqual(set(ids("lost-", [8, 3 * LANE])), set(found["copied_ids"]))
         self.verify("--table", "copied", "--once", code=1)
+        # As many rows as ids, but not the ids: a copy must not stand in for a missing one.
+        gone = ids("lost-", [3 * LANE + 1])
+        self.clickhouse.query(
+            "CREATE TABLE masked ENGINE = MergeTree ORDER BY event_id AS SELECT * FROM events_unique WHERE"
+            f" event_id != '{gone[0]}'"
+        )
+        self.addCleanup(self.clickhouse.query, "DROP TABLE masked")
+        self.clickhouse.query(f"INSERT INTO masked SELECT * FROM events_unique WHERE event_id = '{ids('lost-', [5])[0]}'")
+        found = self.verify("--table", "masked", code=1)
+        self.assertEqual((found["missing_ids"], found["copied_ids"]), (gone, ids("lost-", [5])))
 
     def test_verify_is_bounded_where_everything_is_missing(self):
         self.write_ledger("none-", (0, 20_000_000))
