@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -169,6 +172,48 @@ class BenchTests(unittest.TestCase):
         found = self.verify("--wait", 10)
         self.assertGreater(found["acknowledged"], 100)
         self.assertEqual(found["missing"], 0)
+
+    def test_what_was_sent_and_not_acknowledged_is_not_in_the_ledger(self):
+        acknowledged = []
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                for index in range(60):
+                    length = 0
+                    while (line := stream.readline().strip()):
+                        if line.startswith(b"Content-Length:"):
+                            length = int(line.split()[1])
+                    ids = re.findall(rb'"event_id":"x-(\d{16})"', stream.read(length))
+                    # The last ones are read, and never answered.
+                    if index < 57:
+                        acknowledged.extend(ids)
+                        connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+                is_read.set()
+                stream.read(1)
+
+        is_read = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = threading.Thread(target=serve)
+            server.start()
+            command, environment = self.command(
+                "http", "--port", listener.getsockname()[1], "--connections", 1, "--depth", 3, "--events", 4,
+                "--seconds", 60, "--prefix", "x-", "--ledger", self.ledger,
+            )  # fmt: skip
+            load = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+            try:
+                self.assertTrue(is_read.wait(30))
+                time.sleep(0.5)
+            finally:
+                load.kill()
+                load.wait(10)
+                server.join(10)
+        with open(self.ledger) as file:
+            lines = file.read().splitlines()
+        self.assertEqual(lines[0], "ids x-")
+        claimed = {n for line in lines[1:] for first, last in [line.split()] for n in range(int(first), int(last) + 1)}
+        self.assertEqual(claimed, set(map(int, acknowledged)))
+        self.assertEqual(len(claimed), 57 * 4)
 
     def test_refused_requests_are_not_in_the_ledger(self):
         service = self.start_service(HTTP_TOKEN="secret")

@@ -96,13 +96,13 @@ TARGETS = [
 def table(results: Results) -> str:
     """The targets and where each stands."""
     width = max(len(target.text) for target in TARGETS)
-    lines = [f"{'target':{width}}  {'wanted':>22}  {'measured':>20}"]
+    lines = [f"{'target':{width}}  {'wanted':>27}  {'measured':>20}"]
     for target in TARGETS:
         goal = "reported" if target.goal is None else f"{target.bound} {number(target.goal)} {target.unit}"
         value = target.measured(results)
         measured = "-" if value is None else f"{number(value)} {target.unit}"
         met = {True: "met", False: "MISSED", None: "not measured" if value is None else ""}[target.is_met(results)]
-        lines.append(f"{target.text:{width}}  {goal:>22}  {measured:>20}  {met}".rstrip())
+        lines.append(f"{target.text:{width}}  {goal:>27}  {measured:>20}  {met}".rstrip())
     return "\n".join(lines)
 
 
