@@ -103,7 +103,9 @@ def _several_streams(bench: Bench, port: int, count: int, seconds: float) -> flo
 
     def one(index: int) -> dict:
         return bench.load(
-            port, 64 // count, 100, seconds, path=f"/v1/events/s{index}", prefix=f"stream{count}-{index}-{os.getpid()}-")
+            port, 64 // count, 100, seconds, path=f"/v1/events/s{index}",
+            prefix=f"stream{count}-{index}-{os.getpid()}-",
+        )  # fmt: skip
 
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         sent = list(pool.map(one, range(count)))
@@ -201,7 +203,9 @@ def http_to_clickhouse(bench: Bench) -> None:
     seconds = 2 * bench.settings.seconds
     with _ClickHouse(bench, folder) as url, Service(bench.settings, folder, CLICKHOUSE_URL=url) as service:
         sent = bench.load(
-            service.port, 16, 1_000, seconds, ledger=ledger, sizes="realistic", duplicates=0.01, event_bytes=EVENT_BYTES)
+            service.port, 16, 1_000, seconds, ledger=ledger, sizes="realistic", duplicates=0.01,
+            event_bytes=EVENT_BYTES,
+        )  # fmt: skip
         # From the first request, before which the generator makes its events, until the last row can be read: what
         # waits in the journal does not count as delivered.
         started = time.monotonic() - sent["seconds"]

@@ -44,7 +44,12 @@ class Results:
             "failures": self.failures,
             "verified_events": self.verified,
             "targets": [
-                {"target": target.text, "goal": target.goal, "measured": target.measured(self), "met": target.is_met(self)}
+                {
+                    "target": target.text,
+                    "goal": target.goal,
+                    "measured": target.measured(self),
+                    "met": target.is_met(self),
+                }
                 for target in TARGETS
             ],
         }
