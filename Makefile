@@ -44,7 +44,7 @@ deb: ## Builds a Debian package with program, unit and manual page: .build-deb/i
 	@tools/setup run
 	@tools/deb
 
-bench: build ## Runs the benchmarks and prints a table of results and ratios
+bench: build ## Runs the benchmarks: targets and where each stands; BENCH_QUICK=1 only tries them (docs/benchmarks.md)
 	$(SWIFT) build -c release --product kafka-dev
 	@benchmarks/run
 

@@ -49,6 +49,7 @@ let package = Package(
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CEpoll"),
         .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
         .target(
             name: "CSimdJSON",
@@ -95,7 +96,15 @@ let package = Package(
             swiftSettings: strict),
 
         // Load generators and measurements behind `ingestd bench`.
-        .target(name: "Benchmarks", dependencies: ["IngestCore", "Journal", logging], swiftSettings: strict),
+        .target(
+            name: "Benchmarks",
+            dependencies: [
+                "CCurl", "CEpoll", "CKafka", "ClickHouse", "IngestCore", "Journal", "Kafka", "Pipeline", logging,
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
 
         // The executable: commands, configuration, wiring.
         .executableTarget(

@@ -126,6 +126,12 @@ enum CommandSettings {
         "KAFKA_TLS_KEY", "KAFKA_TLS_KEY_PASSWORD", "KAFKA_TOPIC_PARTITIONS", "KAFKA_TOPIC_REPLICATION",
         "KAFKA_TOPIC_RETENTION", "KAFKA_DLQ_PARTITIONS", "KAFKA_DLQ_RETENTION", "KAFKA_INIT_TIMEOUT",
     ]
+    static let clickHouse: Set = [
+        "CLICKHOUSE_URL", "CLICKHOUSE_DATABASE", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD",
+    ]
+    static let drain = clickHouse.union(["BATCH_MAX_ROWS", "BATCH_MAX_BYTES", "INSERT_PARALLELISM"])
+    static let fill = journal.union(["JOURNAL_MAX_BYTES", "JOURNAL_MIN_FREE_DISK_BYTES", "CLICKHOUSE_TABLE", "STREAMS"])
+    static let benchKafka: Set = ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_PROPERTIES"]
     static let deadLetters = journal.union(["KAFKA_CONSUMER_ENABLED", "KAFKA_DLQ_FORWARDING"])
     /// For changing a journal that no service has open, or asking the service that has.
     static let changingDeadLetters = deadLetters.union([

@@ -8,7 +8,7 @@ import Synchronization
 /// within one run, so that the ratio holds on a machine whose disk is shared.
 public struct JournalAppend: Sendable {
     /// One size of entries.
-    public struct Row: Sendable {
+    public struct Row: Sendable, Encodable {
         /// Bytes of one entry, which is one commit.
         public let entryBytes: Int
         /// Megabytes a second that the journal made durable.
@@ -49,7 +49,7 @@ public struct JournalAppend: Sendable {
         }
         let path = "\(folder)/plain-\(entryBytes)"
         let file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
-        guard file >= 0 else { throw HTTPLoad.Failure(description: "can't make \(path)") }
+        guard file >= 0 else { throw BenchmarkFailure("can't make \(path)") }
         defer { close(file) }
         let count = max(1, bytesPerRound / entryBytes)
         var journalTimes: [UInt64] = []
@@ -95,7 +95,7 @@ public struct JournalAppend: Sendable {
         let start = MonotonicClock.now
         for _ in 0..<count {
             guard Glibc.write(file, bytes.baseAddress, bytes.count) == bytes.count, fdatasync(file) == 0 else {
-                throw HTTPLoad.Failure(description: "write: \(String(cString: strerror(errno)))")
+                throw BenchmarkFailure(call: "write")
             }
         }
         return MonotonicClock.now - start
@@ -109,19 +109,5 @@ extension JournalAppend.Row {
     public var text: String {
         "journal append  \(entryBytes / 1_024) KiB a commit  \(grouped(journalRate)) MB/s   write+fdatasync "
             + "\(grouped(fileRate)) MB/s   ratio \((ratio * 100).rounded() / 100)"
-    }
-}
-
-extension HTTPLoad.Result {
-    /// A line of the table.
-    public func text(_ options: HTTPLoad.Options) -> String {
-        func rounded(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }
-        var line =
-            "HTTP  \(options.connections) connections, \(options.eventsPerRequest) events a request  "
-            + "\(grouped(Double(events) / seconds)) events/s  \(grouped(Double(requests) / seconds)) requests/s  "
-            + "\(grouped(Double(bytes) / seconds / 1e6)) MB/s  ms median \(rounded(latency.median)) p99 "
-            + "\(rounded(latency.p99)) max \(rounded(latency.max))"
-        if !refused.isEmpty { line += "  refused \(refused)" }
-        return line
     }
 }

@@ -1,0 +1,267 @@
+"""The parts of a run: what each measures is said in docs/benchmarks.md."""
+
+import os
+import shutil
+import signal
+import time
+
+from .bench import Bench
+from .servers import Failure, Service, start_clickhouse, start_kafka, start_reference
+
+EVENT_BYTES = 217
+
+
+def journal(bench: Bench) -> None:
+    """The journal's append against write+fdatasync."""
+    few = ["--mebibytes", 8, "--rounds", 3] if bench.settings.quick else []
+    for row in bench.run("journal", "--path", bench.new_folder(), *few):
+        size = f"{row['entry_bytes'] >> 10}kib" if row["entry_bytes"] < 1 << 20 else f"{row['entry_bytes'] >> 20}mib"
+        bench.results.add(f"journal_{size}_rate", row["journal_rate"], "MB/s")
+        bench.results.add(f"file_{size}_rate", row["file_rate"], "MB/s")
+        ratio = bench.results.add(f"journal_{size}_ratio", row["journal_rate"] / row["file_rate"], "ratio")
+        bench.say(f"{size}: {row['journal_rate']:,.0f} MB/s, write+fdatasync {row['file_rate']:,.0f} MB/s: {ratio:.2f}")
+
+
+def http(bench: Bench) -> None:
+    """Durable HTTP against a server that only reads bodies."""
+    folder = bench.new_folder()
+    with Service(bench.settings, folder) as service:
+        reference, reference_port = start_reference(bench.settings, folder)
+        with reference:
+            for connections, events in ((16, 1_000), (16, 1), (256, 1)):
+                name = f"http_{connections}x{events}"
+                bound = bench.load(reference_port, connections, events)
+                cpu = service.cpu_seconds()
+                sent = bench.load(service.port, connections, events)
+                cpu = service.cpu_seconds() - cpu
+                ratio = sent["requests_per_second"] / bound["requests_per_second"]
+                add = bench.results.add
+                add(f"{name}_events", sent["events_per_second"], "events/s")
+                add(f"{name}_ratio", ratio, "ratio")
+                add(f"{name}_reference", bound["requests_per_second"] * events, "events/s")
+                add(f"{name}_p50", sent["latency"]["p50"], "ms", "lower")
+                add(f"{name}_p99", sent["latency"]["p99"], "ms", "lower")
+                add(f"{name}_cpu", cpu / sent["events"] * 1e6, "us", "lower")
+                add(f"{name}_generator", sent["generator_cpu_seconds"] / sent["seconds"], "cores", "lower")
+                bench.say(
+                    f"{connections} connections, {events} events: {sent['events_per_second']:,.0f} events/s, "
+                    f"body-only {bound['requests_per_second'] * events:,.0f}: {ratio:.2f}; p99 "
+                    f"{sent['latency']['p99']:.2f} ms"
+                )
+            add("ingest_cpu", bench.results.get("http_16x1000_cpu"), "us", "lower")
+        # Half of what a closed loop got: queues are short, and what remains is the service's own latency.
+        rate = max(10, bench.results.get("http_16x1_events") / 2)
+        sent = bench.load(service.port, 64, 1, rate=rate)
+        for quantile in ("p50", "p99", "p999", "max"):
+            bench.results.add(f"http_open_{quantile}", sent["latency"][quantile], "ms", "lower")
+        bench.say(f"at {rate:,.0f} requests/s: p50 {sent['latency']['p50']:.2f} p99 {sent['latency']['p99']:.2f} ms")
+
+
+def curves(bench: Bench) -> None:
+    """What bodies, connections, event sizes and streams cost."""
+    seconds = bench.settings.seconds / 2
+    streams = (1, 4, 16, 64)
+    routes = ",".join(f"s{n}=stream{n}" for n in range(streams[-1]))
+    folder = bench.new_folder()
+    with Service(bench.settings, folder, STREAMS=routes) as service:
+        def measure(name, label, unit, points):
+            found = []
+            for x, load in points:
+                sent = bench.load(service.port, **{"seconds": seconds, **load})
+                found.append((x, sent[unit]))
+            words = {"events_per_second": "events/s", "requests_per_second": "requests/s", "bytes": "bytes"}
+            bench.results.curve(name, label, words[unit], found)
+            bench.say(f"{name}: " + "  ".join(f"{x}: {y:,.0f}" for x, y in found))
+
+        quick = bench.settings.quick
+        measure(
+            "Events of one request", "events", "events_per_second",
+            [(n, {"connections": 16, "events": n}) for n in ((1, 1_000) if quick else (1, 10, 100, 1_000, 10_000))],
+        )  # fmt: skip
+        measure(
+            "Connections, single events", "connections", "requests_per_second",
+            [(n, {"connections": n, "events": 1}) for n in ((1, 64) if quick else (1, 4, 16, 64, 256, 1_024))],
+        )  # fmt: skip
+        measure(
+            "Event size, bodies of about 200 kB", "bytes of an event", "events_per_second",
+            [
+                (size, {"connections": 16, "events": max(1, 217_000 // size), "event_bytes": size})
+                for size in ((217, 4_000) if quick else (160, 217, 500, 1_000, 4_000, 16_000))
+            ],
+        )  # fmt: skip
+        # The generator sends to one path; several of them at once are several streams.
+        found = []
+        for count in (1, 4) if quick else streams:
+            found.append((count, _several_streams(bench, service.port, count, seconds)))
+        bench.results.curve("Streams, bodies of 100", "streams", "events/s", found)
+        bench.say("Streams: " + "  ".join(f"{x}: {y:,.0f}" for x, y in found))
+
+
+def _several_streams(bench: Bench, port: int, count: int, seconds: float) -> float:
+    """Events a second of `count` generators, each with a stream of its own, 64 connections together."""
+    import concurrent.futures
+
+    def one(index: int) -> dict:
+        return bench.load(
+            port, 64 // count, 100, seconds, path=f"/v1/events/s{index}",
+            prefix=f"stream{count}-{index}-{os.getpid()}-",
+        )  # fmt: skip
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        sent = list(pool.map(one, range(count)))
+    return sum(one["events"] for one in sent) / max(one["seconds"] for one in sent)
+
+
+def backlog(bench: Bench) -> None:
+    """Start, memory and rates with a backlog in the journal."""
+    folder = bench.new_folder()
+    largest = bench.settings.backlog_gb
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < 2.5 * largest:
+        raise Failure(f"a backlog of {largest:g} GB needs {2.5 * largest:.0f} GB of disk, and {free:.0f} GB are free")
+    sizes = [largest / 20, largest / 2, largest]
+    rates, starts, filled = [], [], 0.0
+    path = os.path.join(folder, "journal")
+    for size in sizes:
+        bench.run(
+            "fill", "--events", int((size - filled) * 1e9 / EVENT_BYTES), JOURNAL_PATH=path, JOURNAL_MAX_BYTES="64GiB")
+        filled = size
+        with Service(bench.settings, folder) as service:
+            starts.append((size, service.start_seconds))
+            rates.append((size, bench.load(service.port, 16, 1_000)["events_per_second"]))
+            memory = service.memory()
+            service.end(signal.SIGKILL)
+        if size == sizes[1]:
+            # The targets are for 10 GB, which this is in a full run.
+            bench.results.add("memory_backlog", memory["RssAnon"], "MiB", "lower")
+            bench.results.add("start_backlog", starts[-1][1], "s", "lower")
+        bench.say(
+            f"{size:g} GB: ready in {starts[-1][1] * 1000:.0f} ms, {rates[-1][1]:,.0f} events/s, "
+            f"anonymous memory {memory['RssAnon']:.0f} MiB"
+        )
+    bench.results.add("backlog_rate_ratio", rates[-1][1] / rates[0][1], "ratio")
+    bench.results.curve("Backlog, bodies of 1,000", "GB in the journal", "events/s", rates)
+    bench.results.curve("Start", "GB in the journal", "s until ready", starts)
+
+
+def kafka(bench: Bench) -> None:
+    """Kafka to journal against a bare consumer."""
+    folder = bench.new_folder()
+    events = 20_000 if bench.settings.quick else 500_000
+    # The development Kafka keeps 5 MiB of a partition.
+    process, brokers = start_kafka(bench.settings, folder, f"bench:{max(4, events * 400 // (3 << 20) + 1)}")
+    with process:
+        sent, read = bench.run(
+            "kafka", "--topic", "bench", "--events", events, "--rounds", 1 if bench.settings.quick else 3, "--path",
+            folder, KAFKA_BOOTSTRAP_SERVERS=brokers,
+        )  # fmt: skip
+    bench.results.add("kafka_journal_events", read["journal_rate"], "events/s")
+    bench.results.add("kafka_bare_events", read["bare_rate"], "events/s")
+    bench.results.add("kafka_journal_ratio", read["ratio"], "ratio")
+    bench.results.add("kafka_journal_cpu", read["journal_cpu_microseconds"], "us", "lower")
+    bench.say(
+        f"{read['journal_rate']:,.0f} events/s, bare consumer {read['bare_rate']:,.0f}: {read['ratio']:.2f}; produced "
+        f"{sent['messages'] / sent['seconds']:,.0f}/s"
+    )
+
+
+class _ClickHouse:
+    """The operator's ClickHouse, or a development server for the time of a part."""
+
+    def __init__(self, bench: Bench, folder: str):
+        self._process = None
+        self.url = bench.settings.clickhouse_url
+        if not self.url:
+            self._process, self.url = start_clickhouse(bench.settings, folder)
+
+    def __enter__(self) -> str:
+        return self.url
+
+    def __exit__(self, *_) -> None:
+        if self._process is not None:
+            self._process.end()
+
+
+def drain(bench: Bench) -> None:
+    """Journal to ClickHouse against direct INSERTs."""
+    folder = bench.new_folder()
+    events, rounds = (50_000, 1) if bench.settings.quick else (1_000_000, 3)
+    with _ClickHouse(bench, folder) as url:
+        [found] = bench.run(
+            "drain", "--events", events, "--rounds", rounds, "--path", folder, CLICKHOUSE_URL=url)
+    bench.results.add("drain_events", found["drain_rate"], "events/s")
+    bench.results.add("drain_direct_events", found["direct_rate"], "events/s")
+    bench.results.add("drain_ratio", found["ratio"], "ratio")
+    bench.results.add("drain_cpu", found["drain_cpu_microseconds"], "us", "lower")
+    bench.say(f"{found['drain_rate']:,.0f} events/s, direct {found['direct_rate']:,.0f}: {found['ratio']:.2f}")
+
+
+def http_to_clickhouse(bench: Bench) -> None:
+    """HTTP to ClickHouse with both running, and how long an event takes until it can be read."""
+    folder = bench.new_folder()
+    ledger = os.path.join(folder, "ledger")
+    seconds = 2 * bench.settings.seconds
+    with _ClickHouse(bench, folder) as url, Service(bench.settings, folder, CLICKHOUSE_URL=url) as service:
+        sent = bench.load(
+            service.port, 16, 1_000, seconds, ledger=ledger, sizes="realistic", duplicates=0.01,
+            event_bytes=EVENT_BYTES,
+        )  # fmt: skip
+        # From the first request, before which the generator makes its events, until the last row can be read: what
+        # waits in the journal does not count as delivered.
+        started = time.monotonic() - sent["seconds"]
+        service.wait_until_drained(600)
+        rate = sent["events"] / (time.monotonic() - started)
+        bench.results.add("http_clickhouse_events", rate, "events/s")
+        bench.say(f"{rate:,.0f} events/s from the first request to the last row; accepted "
+                  f"{sent['events_per_second']:,.0f} events/s")  # fmt: skip
+        bench.verify(ledger, url, "HTTP to ClickHouse")
+
+        ledger = os.path.join(folder, "ledger-visible")
+        sent = bench.load(
+            service.port, 64, 1, seconds, rate=20, path="/v1/events?ack=inserted", ledger=ledger)
+        for quantile in ("p50", "p99", "max"):
+            bench.results.add(f"visible_{quantile}", sent["latency"][quantile], "ms", "lower")
+        bench.say(f"until an event can be read: p50 {sent['latency']['p50']:.0f} p99 {sent['latency']['p99']:.0f} ms")
+        bench.verify(ledger, url, "latency until visible")
+
+
+def kafka_to_clickhouse(bench: Bench) -> None:
+    """Kafka to ClickHouse."""
+    folder = bench.new_folder()
+    ledger = os.path.join(folder, "ledger")
+    events = 20_000 if bench.settings.quick else 500_000
+    process, brokers = start_kafka(bench.settings, folder, f"events:{max(4, events * 400 // (3 << 20) + 1)}")
+    with process, _ClickHouse(bench, folder) as url:
+        with Service(
+            bench.settings, folder, CLICKHOUSE_URL=url, KAFKA_CONSUMER_ENABLED="true", KAFKA_TOPICS="events",
+            KAFKA_BOOTSTRAP_SERVERS=brokers,
+        ) as service:  # fmt: skip
+            sent = bench.run(
+                "kafka", "--topic", "events", "--events", events, "--produce-only", "--ledger", ledger, "--sizes",
+                "realistic", "--duplicates", 0.01, KAFKA_BOOTSTRAP_SERVERS=brokers,
+            )[0]  # fmt: skip
+            started = time.monotonic()
+            bench.run("verify", "--ledger", ledger, "--wait", 300, CLICKHOUSE_URL=url)
+            service.wait_until_drained(300)
+            bench.say(f"{sent['messages']:,} messages, all delivered {time.monotonic() - started:.1f} s after the last")
+            bench.verify(ledger, url, "Kafka to ClickHouse")
+
+
+def recovery(bench: Bench) -> None:
+    """How long after an outage until the backlog is delivered, by its size."""
+    points = []
+    for events in (20_000, 50_000) if bench.settings.quick else (100_000, 500_000, 2_000_000):
+        folder = bench.new_folder()
+        ledger = os.path.join(folder, "ledger")
+        with _ClickHouse(bench, folder) as url:
+            bench.run(
+                "fill", "--events", events, "--ledger", ledger, JOURNAL_PATH=os.path.join(folder, "journal"),
+                JOURNAL_MAX_BYTES="64GiB",
+            )  # fmt: skip
+            started = time.monotonic()
+            with Service(bench.settings, folder, CLICKHOUSE_URL=url) as service:
+                service.wait_until_drained(600)
+                points.append((events, time.monotonic() - started))
+                bench.say(f"{events:,} events: delivered {points[-1][1]:.2f} s after the start")
+                bench.verify(ledger, url, "recovery")
+    bench.results.curve("Recovery after an outage", "events waiting", "s until delivered", points)
