@@ -73,7 +73,7 @@ extension ConsumerLoop {
             return fail()
         case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
             // With `auto.offset.reset=error` the partition would stand still without a word.
-            failure = KafkaFailure("a partition has no valid offset to start from", text)
+            failure = KafkaFailure("a partition has no valid offset to start from", text, .offset)
         case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
             troubles.topicFails(topic ?? "?", text)
@@ -100,7 +100,7 @@ extension ConsumerLoop {
             reason +=
                 ": another process has the group.instance.id \"\(id)\" (KAFKA_GROUP_INSTANCE_ID), which must be unique"
         }
-        failure = KafkaFailure("fatal Kafka client error", reason)
+        failure = KafkaFailure("fatal Kafka client error", reason, .fatal)
     }
 
     /// Asks brokers that could not be reached whether they are back: librdkafka reconnects by itself but does not say

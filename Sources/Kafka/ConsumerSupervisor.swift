@@ -28,6 +28,8 @@ final class ConsumerSupervisor {
             } catch {
                 let ranMilliseconds = Int((MonotonicClock.now - started) / 1_000_000)
                 let delay = backoff.next(afterRunningMilliseconds: ranMilliseconds, jitter: .random(in: 0..<1))
+                // Anything else that is thrown is a `KafkaConfigurationError`.
+                metrics.countRestart((error as? KafkaFailure)?.cause ?? .configuration)
                 control.setHealth(isHealthy: false, "\(error); the consumer is restarted in \(delay) ms")
                 environment.logger.error(
                     "Kafka consumer failed and is restarted",

@@ -181,7 +181,7 @@ final class ProducerLoop: ProducerHandler {
         statusIsDue = true
         switch code {
         case RD_KAFKA_RESP_ERR__FATAL:
-            failure = KafkaFailure("fatal Kafka client error", producer.fatalReason)
+            failure = KafkaFailure("fatal Kafka client error", producer.fatalReason, .fatal)
             return
         case RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL:
             troubles.brokersRefuse(text)

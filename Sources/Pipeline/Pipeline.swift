@@ -38,13 +38,12 @@ public final class Pipeline: Sendable {
     /// - Parameters:
     ///   - deadLetters: where dead letters are forwarded to; `nil` keeps them here. Must agree with the journal's
     ///     `forwardsDeadLetters`.
-    ///   - maxBytes: the journal's bound, for metrics.
     public init(
         journal: Journal, destination: any InsertDestination, deadLetters: (any DeadLetterDestination)? = nil,
-        configuration: FlushConfiguration, maxBytes: Int, logger: Logger
+        configuration: FlushConfiguration, logger: Logger
     ) {
         self.journal = journal
-        metrics = PipelineMetrics(maxBytes: maxBytes)
+        metrics = PipelineMetrics(maxBytes: journal.maxBytes, deadLettersMaxBytes: journal.deadLettersMaxBytes)
         flusher = Flusher(
             journal: journal, destination: destination, configuration: configuration, metrics: metrics,
             logger: logger)
@@ -120,7 +119,8 @@ public final class Pipeline: Sendable {
         }
     }
 
-    /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream.
+    /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream, and asks the
+    /// file system what is free.
     public func updateGauges() {
         let snapshot = journal.snapshot
         let now = WallClock.milliseconds
@@ -134,6 +134,7 @@ public final class Pipeline: Sendable {
             else { continue }
             oldestAge[id] = max(0, Double(now - plan.receivedAt) / 1_000)
         }
-        metrics.scrape(snapshot, oldestAge: oldestAge, views: flusher.views)
+        metrics.scrape(
+            snapshot, freeDiskBytes: journal.freeDiskBytes, oldestAge: oldestAge, views: flusher.views)
     }
 }

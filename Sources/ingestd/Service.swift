@@ -44,7 +44,7 @@ final class Service: Sendable {
         }
         pipeline = Pipeline(
             journal: journal, destination: clickHouse, deadLetters: deadLetterTopic,
-            configuration: configuration.flushConfiguration, maxBytes: configuration.journal.maxBytes, logger: logger)
+            configuration: configuration.flushConfiguration, logger: logger)
         let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(

@@ -59,7 +59,8 @@ public final class HTTPIngestService: Service {
             ingest: ingest,
             observation: ObservationRoutes(
                 authorizer: authorizer, certificates: certificates, operations: operations,
-                description: OpenAPIDescription(version: configuration.serviceVersion)),
+                description: OpenAPIDescription(version: configuration.serviceVersion),
+                metrics: HealthMetrics(factory: metricsFactory)),
             management: ManagementRoutes(authorizer: authorizer, operations: operations),
             clickHouse: ClickHouseRoute(
                 configuration: configuration, authorizer: authorizer, routes: routes, ingest: ingest),
