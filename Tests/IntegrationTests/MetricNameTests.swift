@@ -62,7 +62,8 @@ import Testing
                 (0..<50).map { .init([UInt8]("x\($0)".utf8), key: [UInt8]("key\($0)".utf8)) }, to: "events")
             try await scene.awaitCommit(of: 52, "events")
             let after = try await scene.service.metrics()
-            #expect(after[#"ingest_dead_letters_total{reason="invalid_json",stream="events"}"#].map { $0 > 100 } == true)
+            #expect(
+                after[#"ingest_dead_letters_total{reason="invalid_json",stream="events"}"#].map { $0 > 100 } == true)
             #expect(Set(after.samples.keys).subtracting(before.samples.keys) == [])
 
             try scene.cluster.bringDown()

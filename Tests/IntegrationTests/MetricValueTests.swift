@@ -17,7 +17,9 @@ import Testing
             #expect(metrics["ingest_journal_bytes"] == 0)
             #expect(metrics["ingest_journal_max_bytes"] == 1_073_741_824, "JOURNAL_MAX_BYTES of these tests")
 
-            for start in stride(from: 0, to: 300, by: 100) { try await scene.post(numbered(start..<(start + 100), "h")) }
+            for start in stride(from: 0, to: 300, by: 100) {
+                try await scene.post(numbered(start..<(start + 100), "h"))
+            }
             let sent = ContinuousClock.now
             try await Task.sleep(for: .milliseconds(300))
             metrics = try await scene.service.metrics()
@@ -75,7 +77,9 @@ import Testing
                 "SELECT max(max_block_number) FROM system.parts WHERE table = 'plain'")
             #expect(inserts >= 15, "500 rows are at least 3 inserts of up to 40 rows in each round")
             var metrics = try await scene.service.metrics()
-            func count(_ result: String) -> Double? { metrics["\(Self.times)_count{result=\"\(result)\",stream=\"plain\"}"] }
+            func count(_ result: String) -> Double? {
+                metrics["\(Self.times)_count{result=\"\(result)\",stream=\"plain\"}"]
+            }
             #expect(count("ok") == Double(inserts))
             #expect(count("retry") == 0 && count("error") == 0)
             #expect(metrics["\(Self.times)_bucket{result=\"ok\",stream=\"plain\",le=\"+Inf\"}"] == Double(inserts))
@@ -136,7 +140,8 @@ import Testing
             #expect(counted.values.reduce(0, +) == 6)
             #expect(metrics["ingest_dead_letters_stored"] == 6)
             #expect(metrics[#"ingest_clickhouse_insert_rows_total{stream="coded"}"#] == 17)
-            #expect(try #require(metrics[#"ingest_clickhouse_insert_seconds_count{result="error",stream="coded"}"#]) > 0)
+            #expect(
+                try #require(metrics[#"ingest_clickhouse_insert_seconds_count{result="error",stream="coded"}"#]) > 0)
             let bytes = try #require(metrics["ingest_dead_letters_stored_bytes"])
             // In pages: the large one, which has its payload and a message about it, on pages of its own.
             #expect(bytes.truncatingRemainder(dividingBy: 4_096) == 0 && (16_384...40_960).contains(bytes), "\(bytes)")
@@ -211,7 +216,10 @@ import Testing
             try await scene.post(numbered(0..<3, "h"))
             try await eventually("the stream is held") { try await scene.service.status()["later"]?.state == "held" }
             var metrics = try await scene.service.metrics()
-            #expect(held(metrics).filter { $0.value != 0 } == [#"ingest_stream_held{reason="configuration",stream="later"}"#: 1])
+            #expect(
+                held(metrics).filter { $0.value != 0 } == [
+                    #"ingest_stream_held{reason="configuration",stream="later"}"#: 1
+                ])
             #expect(metrics[#"ingest_component_healthy{component="stream"}"#] == 0)
             #expect(metrics[#"ingest_component_healthy{component="clickhouse"}"#] == 0)
             #expect(metrics[#"ingest_component_healthy{component="journal"}"#] == 1)
