@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// What is wrong with a client that has not failed: librdkafka mends these by itself, or the operator does.
 struct ConsumerTroubles {
@@ -55,8 +55,7 @@ extension ConsumerLoop {
         default:
             let name = String(cString: rd_kafka_err2name(code))
             metrics.countError(name)
-            environment.logger.log(
-                level: .warning, limiter: warnings, "Kafka client error: \(text)", metadata: ["code": "\(name)"])
+            environment.log.write(.kafkaClientError, "Kafka client error: \(text)", ["code": "\(name)"])
         }
     }
 
@@ -85,9 +84,9 @@ extension ConsumerLoop {
         }
         let name = String(cString: rd_kafka_err2name(code))
         metrics.countError(name)
-        environment.logger.log(
-            level: .warning, limiter: warnings, "Kafka consumer error: \(text)",
-            metadata: ["code": "\(name)", "topic": "\(topic ?? "")"])
+        environment.log.write(
+            .kafkaConsumerError, "Kafka consumer error: \(text)",
+            ["code": "\(name)", "topic": "\(topic ?? "")"])
     }
 
     /// librdkafka has raised a fatal error: the client can only be destroyed.

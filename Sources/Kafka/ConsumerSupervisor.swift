@@ -1,6 +1,6 @@
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Runs one client after another until the source is closed: after a failure everything is torn down, and made anew
 /// after a delay that doubles from failure to failure.
@@ -31,9 +31,9 @@ final class ConsumerSupervisor {
                 // Anything else that is thrown is a `KafkaConfigurationError`.
                 metrics.countRestart((error as? KafkaFailure)?.cause ?? .configuration)
                 control.setHealth(isHealthy: false, "\(error); the consumer is restarted in \(delay) ms")
-                environment.logger.error(
-                    "Kafka consumer failed and is restarted",
-                    metadata: ["reason": "\(error)", "restart_in_ms": "\(delay)"])
+                environment.log.write(
+                    .kafkaConsumerFailed, "Kafka consumer failed and is restarted",
+                    ["reason": "\(error)", "restart_in_ms": "\(delay)"])
                 wait(milliseconds: delay)
             }
         }

@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Partitions come and go. Called by librdkafka from within `ConsumerHandle.poll` and `close`, so on the poll thread
 /// between two messages: nothing else happens meanwhile, and nothing can be thrown.
@@ -79,9 +79,9 @@ extension ConsumerLoop: ConsumerHandler {
         assign(assignments + added)
         troubles.groupWasJoined()
         metrics.assigned.increment()
-        environment.logger.info(
-            "took over Kafka partitions",
-            metadata: [
+        environment.log.write(
+            .kafkaAssigned, "took over Kafka partitions",
+            [
                 "partitions": "\(PartitionNames(partitions))",
                 "start": "\(PartitionNames(added.map { $0.intake.start.map(String.init) ?? "auto.offset.reset" }))",
             ])

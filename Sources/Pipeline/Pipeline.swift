@@ -1,6 +1,7 @@
 public import IngestCore
 public import Journal
 public import Logging
+internal import ServiceLog
 
 /// The way of an event from the journal to its table. Sources hand events to the journal (`EventIntake`); the flusher
 /// takes them from there to the destination; what it has flushed is trimmed, and may then be committed to Kafka.
@@ -44,11 +45,12 @@ public final class Pipeline: Sendable {
     ) {
         self.journal = journal
         metrics = PipelineMetrics(maxBytes: journal.maxBytes, deadLettersMaxBytes: journal.deadLettersMaxBytes)
+        let log = EventLog(logger)
         flusher = Flusher(
             journal: journal, destination: destination, configuration: configuration, metrics: metrics,
-            logger: logger)
+            log: log)
         forwarder = deadLetters.map {
-            DeadLetterForwarder(journal: journal, destination: $0, pauses: configuration, logger: logger)
+            DeadLetterForwarder(journal: journal, destination: $0, pauses: configuration, log: log)
         }
     }
 
