@@ -250,7 +250,7 @@ final class TransferLoop {
 
     private func note(_ failure: InsertFailure, at index: Int) {
         switch failure.failureClass {
-        case .transient, .configuration: queue.noteFailure("\(endpoints[index].url.base): \(failure)")
+        case .transient, .configuration: queue.noteFailure("\(endpoints[index].url.base): \(failure.summary)")
         case .rowData, .batchShape: queue.noteSuccess()
         }
     }

@@ -19,7 +19,9 @@ import Testing
 
         private let lines = Mutex<[Line]>([])
 
-        func logger(_ level: Logger.Level) -> Logger { Logger(label: "test") { _ in Handler(lines: self, logLevel: level) } }
+        func logger(_ level: Logger.Level) -> Logger {
+            Logger(label: "test") { _ in Handler(lines: self, logLevel: level) }
+        }
 
         func take() -> [Line] {
             lines.withLock { lines in
@@ -138,7 +140,9 @@ import Testing
             let level = event == .library || event == .kafkaLibrary ? "its own" : definition.severity.rawValue
             return "| `\(event.rawValue)` | \(level) | \(definition.meaning) |"
         }
-        let listed = page.split(separator: "\n").filter { $0.wholeMatch(of: /\| `[a-z_.]+` \| [^|]* \| .*\.? \|/) != nil }
+        let listed = page.split(separator: "\n").filter {
+            $0.wholeMatch(of: /\| `[a-z_.]+` \| [^|]* \| .*\.? \|/) != nil
+        }
         let events = listed.filter { row in LoggedEvent.allCases.contains { row.hasPrefix("| `\($0.rawValue)` |") } }
         #expect(events.map(String.init) == rows, "docs/logs.md must have:\n\(rows.joined(separator: "\n"))")
     }
