@@ -230,6 +230,12 @@ public final class Journal: EventIntake, Sendable {
         return Snapshot(state, refusal, environment)
     }
 
+    /// Bytes of entries that it may hold.
+    public var maxBytes: Int { configuration.maxBytes }
+
+    /// Bytes that are free on its disk for this process; `nil` if the file system won't say. Asks each time.
+    public var freeDiskBytes: UInt64? { JournalDirectory.freeDiskBytes(configuration.path) }
+
     /// Looks into a journal that another process may have open; changes nothing.
     /// - Throws: `JournalError`.
     public static func inspect(path: String) throws(JournalError) -> Snapshot {
@@ -296,15 +302,8 @@ public final class Journal: EventIntake, Sendable {
         try environment.read { try body($0, tables) }
     }
 
-    /// Bytes of entries that may be stored before new events are refused.
-    public var maxBytes: Int { configuration.maxBytes }
-
     /// Bytes of the file that dead letters may take.
     public var deadLettersMaxBytes: Int { configuration.deadLettersMaxBytes }
-
-    /// Bytes that may still be written to the journal's file system, as of now; `nil` if it won't say. This is the number
-    /// that `JournalConfiguration.minFreeDiskBytes` is compared with.
-    public var freeDiskBytes: UInt64? { JournalDirectory.freeDiskBytes(configuration.path) }
 
     /// Whether commits to Kafka wait for the DLQ topic.
     var forwardsDeadLetters: Bool { configuration.forwardsDeadLetters }

@@ -6,14 +6,15 @@ struct NewDeadLetter: Sendable {
     let stream: StreamID
     let table: String
     let kind: String
-    let sequence: UInt64?
+    /// The events that it stands for; `nil` if they never had a place in the stream.
+    let sequences: Range<UInt64>?
     let eventID: String
     /// The message whose commit waits for the DLQ topic; `nil` for HTTP, and for an event that was sent again: its
     /// first letter stands for its offset.
     let heldMessage: (partition: TopicPartition, offset: Int64)?
 
     /// An event that a source refused.
-    init(_ letter: DeadLetter, stream: StreamID, receivedAt: Int64) throws {
+    init(_ letter: DeadLetter, stream: StreamID, receivedAt: Int64, sequences: Range<UInt64>? = nil) throws {
         let message = letter.kafka.map { (partition: $0.partition, offset: $0.offset) }
         // Not an `EventBuffer`'s: that has limits, and breaking them is what some of these events were refused for.
         record = try DeadLetterRecord.encode(
@@ -22,7 +23,7 @@ struct NewDeadLetter: Sendable {
         self.stream = stream
         table = letter.table
         kind = letter.problem.kind
-        sequence = nil
+        self.sequences = sequences
         eventID = letter.eventID
         heldMessage = message
     }
@@ -41,7 +42,7 @@ struct NewDeadLetter: Sendable {
         self.stream = stream.id
         table = stream.table
         kind = problem.kind
-        sequence = event.sequence
+        sequences = event.sequence..<(event.sequence + 1)
         eventID = event.id
         heldMessage = entry.kafka?.offsets.isEmpty == true ? nil : message
     }
@@ -62,7 +63,7 @@ struct NewDeadLetter: Sendable {
                 eventID: entry.withUnsafeBytes { EventID.derive(from: $0) }, failedAt: failedAt, table: stream.table,
                 problem: DeadLetter.Problem(kind: "damaged_entry", message: damage.description),
                 kafka: origin, payload: entry),
-            stream: stream.id, receivedAt: receivedAt)
+            stream: stream.id, receivedAt: receivedAt, sequences: damage.sequences)
     }
 
     /// The event's record in the entry format.
