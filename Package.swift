@@ -61,22 +61,25 @@ let package = Package(
             name: "IngestCore", dependencies: [.product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
 
+        // The log as all rooms write it: each line names its event.
+        .target(name: "ServiceLog", dependencies: [logging], swiftSettings: strict),
+
         // The rooms around it.
         .target(name: "EventJSON", dependencies: ["CSimdJSON", "IngestCore"], swiftSettings: strict),
         .target(name: "Decompression", dependencies: ["CZlib", "CZstd"], swiftSettings: strict),
         .target(
-            name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", logging],
+            name: "Journal", dependencies: ["CLMDB", "CXXHash", "IngestCore", "ServiceLog", logging],
             swiftSettings: strict),
         .target(
-            name: "Kafka", dependencies: ["CKafka", "EventJSON", "IngestCore", logging, metrics],
+            name: "Kafka", dependencies: ["CKafka", "EventJSON", "IngestCore", "ServiceLog", logging, metrics],
             swiftSettings: strict),
         .target(
-            name: "ClickHouse", dependencies: ["CCurl", "CZstd", "IngestCore", logging],
+            name: "ClickHouse", dependencies: ["CCurl", "CZstd", "IngestCore", "ServiceLog", logging],
             swiftSettings: strict),
         .target(
             name: "HTTPIngest",
             dependencies: [
-                "Decompression", "EventJSON", "IngestCore", logging, metrics,
+                "Decompression", "EventJSON", "IngestCore", "ServiceLog", logging, metrics,
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -89,10 +92,12 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict),
-        .target(name: "Pipeline", dependencies: ["IngestCore", "Journal", logging, metrics], swiftSettings: strict),
+        .target(
+            name: "Pipeline", dependencies: ["IngestCore", "Journal", "ServiceLog", logging, metrics],
+            swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: [logging, .product(name: "CoreMetrics", package: "swift-metrics")],
+            dependencies: ["ServiceLog", logging, .product(name: "CoreMetrics", package: "swift-metrics")],
             swiftSettings: strict),
 
         // Load generators and measurements behind `ingestd bench`.
@@ -111,7 +116,7 @@ let package = Package(
             name: "ingestd",
             dependencies: [
                 "Benchmarks", "ClickHouse", "HTTPIngest", "IngestCore", "Journal", "Kafka", "Observability", "Pipeline",
-                logging, metrics,
+                "ServiceLog", logging, metrics,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -158,7 +163,9 @@ let package = Package(
             name: "PipelineTests", dependencies: ["IngestCore", "Journal", "Pipeline", "TestSupport", logging],
             swiftSettings: strict),
         .testTarget(name: "BenchmarksTests", dependencies: ["Benchmarks"], swiftSettings: strict),
-        .testTarget(name: "ObservabilityTests", dependencies: ["Observability"], swiftSettings: strict),
+        .testTarget(
+            name: "ServiceLogTests", dependencies: ["ServiceLog", "TestSupport", logging], swiftSettings: strict),
+        .testTarget(name: "ObservabilityTests", dependencies: ["Observability", "ServiceLog"], swiftSettings: strict),
         .testTarget(name: "ConfigurationTests", dependencies: ["ingestd", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["ingestd", "IngestCore", "TestSupport"], swiftSettings: strict),

@@ -1,6 +1,7 @@
 import CCurl
 public import IngestCore
 public import Logging
+internal import ServiceLog
 import Synchronization
 
 /// Inserts batches into ClickHouse over HTTP, as JSONEachRow.
@@ -34,7 +35,9 @@ public final class ClickHouseClient: InsertDestination, Sendable {
         self.queue = queue
         thread = Mutex(
             DedicatedThread(name: "clickhouse") { [endpoints] in
-                TransferLoop(configuration: configuration, endpoints: endpoints, queue: queue, logger: logger).run()
+                TransferLoop(
+                    configuration: configuration, endpoints: endpoints, queue: queue, log: EventLog(logger)
+                ).run()
             })
     }
 

@@ -1,7 +1,7 @@
 import CCurl
 import Glibc
 import IngestCore
-import Logging
+import ServiceLog
 
 /// An INSERT on its way through the client. Its completion is called exactly once.
 final class PendingInsert {
@@ -31,7 +31,7 @@ final class TransferLoop {
     private let configuration: ClickHouseConfiguration
     private let classes: ErrorClasses
     private let queue: RequestQueue
-    private let logger: Logger
+    private let log: EventLog
     private let multi: UnsafeMutableRawPointer
     private var endpoints: [Endpoint]
     private var current = 0
@@ -39,12 +39,12 @@ final class TransferLoop {
     private var running: [UnsafeMutableRawPointer: Transfer] = [:]
     private var idle: [Transfer] = []
 
-    init(configuration: ClickHouseConfiguration, endpoints: [EndpointURL], queue: RequestQueue, logger: Logger) {
+    init(configuration: ClickHouseConfiguration, endpoints: [EndpointURL], queue: RequestQueue, log: EventLog) {
         guard let multi = curl_multi_init() else { preconditionFailure("curl_multi_init: out of memory") }
         self.multi = multi
         self.configuration = configuration
         self.queue = queue
-        self.logger = logger
+        self.log = log
         self.endpoints = endpoints.map { Endpoint(url: $0) }
         classes = ErrorClasses(overrides: configuration.failureClassOverrides)
         check(ccurl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, configuration.maximumConnections))
@@ -160,12 +160,15 @@ final class TransferLoop {
             let capabilities = ServerCapabilities(answer: transfer.answer.body)
         {
             endpoints[index].state = .known(capabilities)
-            logger.info("connected to ClickHouse", metadata: ["url": "\(url)", "version": "\(capabilities.version)"])
+            log.write(
+                .clickHouseConnected, "connected to ClickHouse",
+                ["url": "\(url)", "version": "\(capabilities.version)"])
             if !capabilities.hasDeduplicationToken && !endpoints[index].warnedOfDuplicates {
                 endpoints[index].warnedOfDuplicates = true
-                logger.warning(
+                log.write(
+                    .clickHouseWithoutDeduplication,
                     "this ClickHouse knows no insert_deduplication_token: a retried batch can leave duplicate rows",
-                    metadata: ["url": "\(url)", "version": "\(capabilities.version)"])
+                    ["url": "\(url)", "version": "\(capabilities.version)"])
             }
             return
         } else {
@@ -243,14 +246,14 @@ final class TransferLoop {
     private func moveOn(from index: Int) {
         guard endpoints.count > 1, index == current else { return }
         current = (current + 1) % endpoints.count
-        logger.warning(
-            "using the next ClickHouse endpoint",
-            metadata: ["from": "\(endpoints[index].url.base)", "to": "\(endpoints[current].url.base)"])
+        log.write(
+            .clickHouseEndpointChanged, "using the next ClickHouse endpoint",
+            ["from": "\(endpoints[index].url.base)", "to": "\(endpoints[current].url.base)"])
     }
 
     private func note(_ failure: InsertFailure, at index: Int) {
         switch failure.failureClass {
-        case .transient, .configuration: queue.noteFailure("\(endpoints[index].url.base): \(failure)")
+        case .transient, .configuration: queue.noteFailure("\(endpoints[index].url.base): \(failure.summary)")
         case .rowData, .batchShape: queue.noteSuccess()
         }
     }

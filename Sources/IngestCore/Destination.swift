@@ -131,12 +131,21 @@ public struct InsertFailure: Error, Sendable, CustomStringConvertible {
         self.rowHint = rowHint
     }
 
-    /// Code, status and message in one line, for logs and status.
-    public var description: String {
+    /// Code, status and message in one line, for those who may see events: the message can quote them.
+    public var description: String { line(message) }
+
+    /// The same for logs, status and health, which others see than those who may see events: without the server's words
+    /// where it complains about a row, since then it quotes what it has read.
+    public var summary: String {
+        let quotesEvents = failureClass == .rowData || rowHint != nil || message.contains("(at row ")
+        return line(quotesEvents ? "in words that can quote an event and are left out here" : message)
+    }
+
+    private func line(_ words: String) -> String {
         var parts: [String] = []
         if let clickHouseCode { parts.append("ClickHouse code \(clickHouseCode)") }
         if let httpStatus { parts.append("HTTP \(httpStatus)") }
-        parts.append(message)
+        parts.append(words)
         return parts.joined(separator: ", ")
     }
 }

@@ -1,5 +1,6 @@
 public import IngestCore
 public import Logging
+internal import ServiceLog
 import Synchronization
 
 /// The durable queue between sources and flusher: one LMDB environment, written by one thread.
@@ -43,18 +44,17 @@ public final class Journal: EventIntake, Sendable {
     let tables: Tables
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
-    private let refusalLoggedAt = Atomic<UInt64>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
     let assignedPartitions = Mutex<Set<TopicPartition>>([])
     private let openedHolds: Mutex<CommitHolds>
     private let thread = Mutex<DedicatedThread?>(nil)
     private let directory: JournalDirectory
-    private let logger: Logger
+    private let log: EventLog
 
     /// Opens the journal, or makes one. Reads no events, so it takes the same time whatever the backlog.
     /// - Throws: `JournalError`.
     public static func open(_ configuration: JournalConfiguration, logger: Logger) throws(JournalError) -> Journal {
-        try withJournalErrors(configuration.path) { try openUnchecked(configuration, logger) }
+        try withJournalErrors(configuration.path) { try openUnchecked(configuration, EventLog(logger)) }
     }
 
     static func withJournalErrors<Result>(
@@ -73,24 +73,24 @@ public final class Journal: EventIntake, Sendable {
         }
     }
 
-    private static func openUnchecked(_ configuration: JournalConfiguration, _ logger: Logger) throws -> Journal {
+    private static func openUnchecked(_ configuration: JournalConfiguration, _ log: EventLog) throws -> Journal {
         let directory = try JournalDirectory(exclusive: configuration.path)
-        let environment = try JournalOpening.environment(directory, configuration, logger)
+        let environment = try JournalOpening.environment(directory, configuration, log)
         try environment.clearDeadReaders()
         let (tables, identity, state, holds) = try JournalOpening.prepare(environment, configuration)
-        return Journal(configuration, directory, environment, tables, identity, state, holds, logger)
+        return Journal(configuration, directory, environment, tables, identity, state, holds, log)
     }
 
     private init(
         _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
-        _ tables: Tables, _ identity: String, _ state: JournalState, _ holds: CommitHolds, _ logger: Logger
+        _ tables: Tables, _ identity: String, _ state: JournalState, _ holds: CommitHolds, _ log: EventLog
     ) {
         self.configuration = configuration
         self.directory = directory
         self.environment = environment
         self.tables = tables
         self.identity = identity
-        self.logger = logger
+        self.log = log
         openedHolds = Mutex(holds)
         current = Mutex((state, nil))
     }
@@ -211,14 +211,13 @@ public final class Journal: EventIntake, Sendable {
             return current
         }
         if let failure = state.failure, before.state.failure == nil {
-            logger.critical("the journal can't go on", metadata: ["error": "\(failure)"])
+            log.write(
+                .journalFailed, "the journal can't go on", ["error": "\(failure)"])
             return failure
         } else if let refusal, before.refusal == nil {
-            // A full journal that drains changes between the two many times a second.
-            let now = MonotonicClock.now
-            guard now >= refusalLoggedAt.load(ordering: .relaxed) + 10_000_000_000 else { return nil }
-            refusalLoggedAt.store(now, ordering: .relaxed)
-            logger.error("the journal refuses events", metadata: ["reason": "\(refusal)"])
+            // A full journal that drains changes between the two many times a second; the log lets few lines through.
+            log.write(
+                .journalRefusing, "the journal refuses events", ["reason": "\(refusal)"])
         }
         return nil
     }
@@ -302,6 +301,9 @@ public final class Journal: EventIntake, Sendable {
     func withTables<Result>(_ body: (borrowing ReadTransaction, Tables) throws -> Result) throws -> Result {
         try environment.read { try body($0, tables) }
     }
+
+    /// Bytes of the file that dead letters may take.
+    public var deadLettersMaxBytes: Int { configuration.deadLettersMaxBytes }
 
     /// Whether commits to Kafka wait for the DLQ topic.
     var forwardsDeadLetters: Bool { configuration.forwardsDeadLetters }

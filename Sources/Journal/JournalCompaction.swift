@@ -1,5 +1,5 @@
 import Glibc
-import Logging
+import ServiceLog
 
 /// What compacting a journal's file did.
 public struct JournalCompaction: Sendable, Equatable {
@@ -140,7 +140,7 @@ extension Compactor {
     /// Compacts when the journal opens, if the file is far larger than what it holds, and that is little: so it takes
     /// well under a second. A failure is no reason not to open the journal.
     static func runIfWorthwhile(
-        _ directory: JournalDirectory, _ file: JournalFile, _ configuration: JournalConfiguration, _ logger: Logger
+        _ directory: JournalDirectory, _ file: JournalFile, _ configuration: JournalConfiguration, _ log: EventLog
     ) throws {
         guard configuration.compactAboveBytes > 0, file.length > configuration.compactAboveBytes else { return }
         do {
@@ -148,11 +148,12 @@ extension Compactor {
                 return
             }
             let result = try Compactor(directory).run(minFreeDiskBytes: configuration.minFreeDiskBytes)
-            logger.notice(
-                "the journal's file was compacted",
-                metadata: ["bytes_before": "\(result.bytesBefore)", "bytes_after": "\(result.bytesAfter)"])
+            log.write(
+                .journalCompacted, "the journal's file was compacted",
+                ["bytes_before": "\(result.bytesBefore)", "bytes_after": "\(result.bytesAfter)"])
         } catch {
-            logger.warning("the journal's file could not be compacted", metadata: ["error": "\(error)"])
+            log.write(
+                .journalCompactionFailed, "the journal's file could not be compacted", ["error": "\(error)"])
         }
     }
 

@@ -1,5 +1,5 @@
 import IngestCore
-import Logging
+import ServiceLog
 
 /// What happens between opening the file and using it: the format is checked before anything is changed, missing
 /// tables are made, and the small tables are read. Entries are not.
@@ -7,11 +7,11 @@ enum JournalOpening {
     /// Opens the environment for writing: removes what a crash left in the making, makes a new file where there is none,
     /// looks whether an existing one is whole, and compacts it where that is worthwhile.
     static func environment(
-        _ directory: JournalDirectory, _ configuration: JournalConfiguration, _ logger: Logger
+        _ directory: JournalDirectory, _ configuration: JournalConfiguration, _ log: EventLog
     ) throws -> Environment {
         try directory.removeLeftovers()
         if let file = try JournalFile.examine(directory.path) {
-            try Compactor.runIfWorthwhile(directory, file, configuration, logger)
+            try Compactor.runIfWorthwhile(directory, file, configuration, log)
         } else {
             try make(directory, configuration)
         }

@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// One client of librdkafka from its creation to its end, on the source's thread.
 ///
@@ -55,7 +55,6 @@ final class ConsumerLoop {
     let callbacks: ConsumerCallbacks
     let metrics: KafkaMetrics
     let submissions: SubmissionRegister
-    let warnings = LogLimiter(lines: 10, periodSeconds: 30)
     private let encoder: MessageEncoder
     /// `max.poll.interval.ms` in nanoseconds: the group throws out a member that polls less often, and waits for so
     /// long for one that has partitions to give up.
@@ -113,7 +112,7 @@ final class ConsumerLoop {
         encoder = try MessageEncoder(environment.configuration)
         let control = environment.control
         callbacks = ConsumerCallbacks(
-            log: environment.logger.forLibrdkafka(), wake: { control.queueBecameReady() })
+            log: environment.log.forLibrdkafka(), wake: { control.queueBecameReady() })
         let properties = try environment.configuration.makeProperties()
         pollInterval = (UInt64(properties.value(of: "max.poll.interval.ms") ?? "") ?? 300_000) * 1_000_000
         consumer = try ConsumerHandle(properties: properties, callbacks: callbacks)
@@ -159,7 +158,8 @@ final class ConsumerLoop {
         // Some time is kept for leaving.
         if commits { commitAndWait(until: deadline - timeToLeave, outlastsRebalance: true) }
         if !consumer.close(until: deadline), commits {
-            environment.logger.warning("left the Kafka group without its consent: no answer in time")
+            environment.log.write(
+                .kafkaLeftWithoutConsent, "left the Kafka group without its consent: no answer in time")
         }
         release(assignments.map(\.partition))
         environment.control.setPartitions([])
@@ -204,9 +204,9 @@ final class ConsumerLoop {
         case .duplicate:
             return
         case .moved(let position):
-            environment.logger.warning(
-                "a Kafka partition continues at an earlier offset: it was truncated or made anew",
-                metadata: [
+            environment.log.write(
+                .kafkaOffsetMoved, "a Kafka partition continues at an earlier offset: it was truncated or made anew",
+                [
                     "partition": "\(intake.partition)", "expected": "\(position)",
                     "offset": "\(message.pointee.offset)",
                 ])
@@ -279,10 +279,9 @@ final class ConsumerLoop {
             case .failure(let error):
                 assignment.intake.refused(error, now: now)
                 if error != .overloaded {
-                    environment.logger.log(
-                        level: .warning, limiter: warnings,
-                        "the journal refused Kafka events; they are kept and sent again",
-                        metadata: ["partition": "\(assignment.partition)", "reason": "\(error)"])
+                    environment.log.write(
+                        .kafkaEventsRefused, "the journal refused Kafka events; they are kept and sent again",
+                        ["partition": "\(assignment.partition)", "reason": "\(error)"])
                 }
                 if !isConsuming { assignment.intake.discardUnsubmitted() }
             }
@@ -336,8 +335,8 @@ final class ConsumerLoop {
         statusIsDue = true
         let isBackpressure = isConsuming && assignments.contains { $0.isPaused }
         metrics.backpressure.record(isBackpressure ? 1 : 0)
-        environment.logger.debug(
-            isPaused ? "paused Kafka partitions" : "resumed Kafka partitions",
-            metadata: ["partitions": "\(PartitionNames(affected.map(\.partition)))"])
+        environment.log.write(
+            isPaused ? .kafkaPaused : .kafkaResumed, isPaused ? "paused Kafka partitions" : "resumed Kafka partitions",
+            ["partitions": "\(PartitionNames(affected.map(\.partition)))"])
     }
 }

@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// What is wrong with a client that has not failed: librdkafka mends these by itself, or the operator does.
 struct ConsumerTroubles {
@@ -55,8 +55,7 @@ extension ConsumerLoop {
         default:
             let name = String(cString: rd_kafka_err2name(code))
             metrics.countError(name)
-            environment.logger.log(
-                level: .warning, limiter: warnings, "Kafka client error: \(text)", metadata: ["code": "\(name)"])
+            environment.log.write(.kafkaClientError, "Kafka client error: \(text)", ["code": "\(name)"])
         }
     }
 
@@ -73,7 +72,7 @@ extension ConsumerLoop {
             return fail()
         case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
             // With `auto.offset.reset=error` the partition would stand still without a word.
-            failure = KafkaFailure("a partition has no valid offset to start from", text)
+            failure = KafkaFailure("a partition has no valid offset to start from", text, .offset)
         case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
             troubles.topicFails(topic ?? "?", text)
@@ -85,9 +84,9 @@ extension ConsumerLoop {
         }
         let name = String(cString: rd_kafka_err2name(code))
         metrics.countError(name)
-        environment.logger.log(
-            level: .warning, limiter: warnings, "Kafka consumer error: \(text)",
-            metadata: ["code": "\(name)", "topic": "\(topic ?? "")"])
+        environment.log.write(
+            .kafkaConsumerError, "Kafka consumer error: \(text)",
+            ["code": "\(name)", "topic": "\(topic ?? "")"])
     }
 
     /// librdkafka has raised a fatal error: the client can only be destroyed.
@@ -100,7 +99,7 @@ extension ConsumerLoop {
             reason +=
                 ": another process has the group.instance.id \"\(id)\" (KAFKA_GROUP_INSTANCE_ID), which must be unique"
         }
-        failure = KafkaFailure("fatal Kafka client error", reason)
+        failure = KafkaFailure("fatal Kafka client error", reason, .fatal)
     }
 
     /// Asks brokers that could not be reached whether they are back: librdkafka reconnects by itself but does not say

@@ -1,6 +1,6 @@
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Runs one client after another until the source is closed: after a failure everything is torn down, and made anew
 /// after a delay that doubles from failure to failure.
@@ -28,10 +28,12 @@ final class ConsumerSupervisor {
             } catch {
                 let ranMilliseconds = Int((MonotonicClock.now - started) / 1_000_000)
                 let delay = backoff.next(afterRunningMilliseconds: ranMilliseconds, jitter: .random(in: 0..<1))
+                // Anything else that is thrown is a `KafkaConfigurationError`.
+                metrics.countRestart((error as? KafkaFailure)?.cause ?? .configuration)
                 control.setHealth(isHealthy: false, "\(error); the consumer is restarted in \(delay) ms")
-                environment.logger.error(
-                    "Kafka consumer failed and is restarted",
-                    metadata: ["reason": "\(error)", "restart_in_ms": "\(delay)"])
+                environment.log.write(
+                    .kafkaConsumerFailed, "Kafka consumer failed and is restarted",
+                    ["reason": "\(error)", "restart_in_ms": "\(delay)"])
                 wait(milliseconds: delay)
             }
         }

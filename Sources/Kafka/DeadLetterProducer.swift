@@ -1,6 +1,7 @@
 public import CoreMetrics
 public import IngestCore
 public import Logging
+internal import ServiceLog
 internal import Synchronization
 
 /// Sends dead letters to a Kafka topic: one long-lived idempotent producer, which is made anew when it fails for good.
@@ -27,7 +28,7 @@ public final class DeadLetterProducer: DeadLetterDestination {
     ) throws(KafkaConfigurationError) {
         try configuration.validate()
         environment = ProducerEnvironment(
-            configuration: configuration, logger: logger, metricsFactory: metricsFactory,
+            configuration: configuration, log: EventLog(logger), metricsFactory: metricsFactory,
             control: ProducerControl(configuration))
     }
 
@@ -80,7 +81,7 @@ public final class DeadLetterProducer: DeadLetterDestination {
 /// Everything a producer works with.
 struct ProducerEnvironment: Sendable {
     let configuration: DeadLetterProducerConfiguration
-    let logger: Logger
+    let log: EventLog
     let metricsFactory: any MetricsFactory
     let control: ProducerControl
 }

@@ -10,15 +10,34 @@ struct KafkaFailure: Error, CustomStringConvertible {
     let action: StaticString
     /// librdkafka's words.
     let reason: String
+    /// For metrics.
+    let cause: Cause
+
+    /// What made a new client necessary; its name is a metric's label.
+    enum Cause: String, CaseIterable {
+        /// librdkafka has raised a fatal error.
+        case fatal
+        /// Partitions could not be taken over or given up.
+        case rebalance
+        /// A partition has no valid offset to start from, and none may be chosen.
+        case offset
+        /// A call of the client failed.
+        case client
+        /// The settings, or the files that they name, make no client.
+        case configuration
+    }
 
     var description: String { "\(action): \(reason)" }
 
-    init(_ action: StaticString, _ reason: String) {
+    init(_ action: StaticString, _ reason: String, _ cause: Cause = .client) {
         self.action = action
         self.reason = reason
+        self.cause = cause
     }
 
-    init(_ action: StaticString, _ code: rd_kafka_resp_err_t) { self.init(action, words(for: code)) }
+    init(_ action: StaticString, _ code: rd_kafka_resp_err_t, _ cause: Cause = .client) {
+        self.init(action, words(for: code), cause)
+    }
 }
 
 /// librdkafka's words for an error code.

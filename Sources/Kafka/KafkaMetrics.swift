@@ -48,6 +48,7 @@ final class KafkaMetrics {
     let assigned: Counter
     let revoked: Counter
     let lost: Counter
+    private let restarts: [KafkaFailure.Cause: Counter]
     private var streams: [StreamID: StreamCounters] = [:]
     /// 1 while partitions are paused because the journal has no room.
     let backpressure: Gauge
@@ -63,7 +64,15 @@ final class KafkaMetrics {
         assigned = rebalances("assigned")
         revoked = rebalances("revoked")
         lost = rebalances("lost")
+        restarts = KafkaFailure.Cause.allCases.reduce(into: [:]) { restarts, cause in
+            restarts[cause] = Counter(
+                label: "ingest_kafka_consumer_restarts_total", dimensions: [("reason", cause.rawValue)],
+                factory: factory)
+        }
     }
+
+    /// Counts a client that failed and is replaced.
+    func countRestart(_ cause: KafkaFailure.Cause) { restarts[cause]?.increment() }
 
     /// Counts an error by librdkafka's name for it, of which there are some 200.
     func countError(_ name: String) {

@@ -1,6 +1,7 @@
 public import CoreMetrics
 public import IngestCore
 public import Logging
+internal import ServiceLog
 internal import Synchronization
 
 /// Consumes Kafka topics into the pipeline: at least once, in order within each partition, offsets committed only
@@ -28,7 +29,7 @@ public final class KafkaSource: Sendable {
     ) throws(KafkaConfigurationError) {
         try configuration.validate()
         environment = SourceEnvironment(
-            configuration: configuration, routes: routes, intake: intake, ledger: ledger, logger: logger,
+            configuration: configuration, routes: routes, intake: intake, ledger: ledger, log: EventLog(logger),
             metricsFactory: metricsFactory, control: SourceControl())
     }
 
@@ -99,7 +100,7 @@ struct SourceEnvironment: Sendable {
     let routes: StreamRoutes
     let intake: any EventIntake
     let ledger: any PartitionLedger
-    let logger: Logger
+    let log: EventLog
     let metricsFactory: any MetricsFactory
     let control: SourceControl
 }

@@ -1,6 +1,6 @@
 internal import CKafka
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Commits: only what the ledger says, one request at a time.
 extension ConsumerLoop {
@@ -100,8 +100,7 @@ extension ConsumerLoop {
     /// Nothing is lost: the ledger offers the same offsets again.
     private func commitFailed(_ code: rd_kafka_resp_err_t) {
         metrics.countError(String(cString: rd_kafka_err2name(code)))
-        environment.logger.log(
-            level: .warning, limiter: warnings, "an offset commit failed and is repeated",
-            metadata: ["reason": "\(words(for: code))"])
+        environment.log.write(
+            .kafkaCommitFailed, "an offset commit failed and is repeated", ["reason": "\(words(for: code))"])
     }
 }

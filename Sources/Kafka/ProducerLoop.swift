@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// The messages under way, over all clients of a producer, and the one place where they are answered. Used by the
 /// producer's thread.
@@ -63,7 +63,6 @@ final class ProducerLoop: ProducerHandler {
     private let outbox: ProducerOutbox
     private let callbacks: ProducerCallbacks
     private let producer: ProducerHandle
-    private let warnings = LogLimiter(lines: 10, periodSeconds: 30)
     private var troubles = ProducerTroubles()
     /// What ends this client; set where errors can't be thrown, through C.
     private var failure: KafkaFailure?
@@ -91,7 +90,7 @@ final class ProducerLoop: ProducerHandler {
         self.outbox = outbox
         let control = environment.control
         callbacks = ProducerCallbacks(
-            log: environment.logger.forLibrdkafka(), wake: { control.mailbox.send(.wake) })
+            log: environment.log.forLibrdkafka(), wake: { control.mailbox.send(.wake) })
         producer = try ProducerHandle(
             properties: environment.configuration.makeProperties(), topic: environment.configuration.topic,
             callbacks: callbacks)
@@ -167,11 +166,11 @@ final class ProducerLoop: ProducerHandler {
             }
         }
         statusIsDue = true
-        environment.logger.log(
-            level: .warning, limiter: warnings,
+        environment.log.write(
+            .deadLetterNotDelivered,
             isMessageAtFault
                 ? "a dead letter can't be forwarded" : "a dead letter was not forwarded; it is kept and sent again",
-            metadata: ["reason": "\(explanation)", "dead_letter": "\(outgoing.message.number)"])
+            ["reason": "\(explanation)", "dead_letter": "\(outgoing.message.number)"])
         outbox.answer(outgoing, DeadLetterFailure(explanation, isMessageAtFault: isMessageAtFault))
     }
 
@@ -181,7 +180,7 @@ final class ProducerLoop: ProducerHandler {
         statusIsDue = true
         switch code {
         case RD_KAFKA_RESP_ERR__FATAL:
-            failure = KafkaFailure("fatal Kafka client error", producer.fatalReason)
+            failure = KafkaFailure("fatal Kafka client error", producer.fatalReason, .fatal)
             return
         case RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL:
             troubles.brokersRefuse(text)
@@ -190,9 +189,9 @@ final class ProducerLoop: ProducerHandler {
         default:
             break
         }
-        environment.logger.log(
-            level: .warning, limiter: warnings, "Kafka client error: \(text)",
-            metadata: ["code": "\(String(cString: rd_kafka_err2name(code)))"])
+        environment.log.write(
+            .kafkaProducerError, "Kafka client error: \(text)",
+            ["code": "\(String(cString: rd_kafka_err2name(code)))"])
     }
 
     private var asksForTopic: Bool { !troubles.isConnected || troubles.description != nil }

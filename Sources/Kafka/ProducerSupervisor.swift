@@ -1,5 +1,5 @@
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Runs one client after another until the producer is closed: after a failure the client is torn down, and made anew
 /// after a delay that doubles from failure to failure. What waits meanwhile goes to the next client.
@@ -30,9 +30,9 @@ final class ProducerSupervisor {
                 let ranMilliseconds = Int((MonotonicClock.now - started) / 1_000_000)
                 let delay = backoff.next(afterRunningMilliseconds: ranMilliseconds, jitter: .random(in: 0..<1))
                 control.setHealth(isHealthy: false, "\(error); the producer is restarted in \(delay) ms")
-                environment.logger.error(
-                    "Kafka producer failed and is restarted",
-                    metadata: ["reason": "\(error)", "restart_in_ms": "\(delay)"])
+                environment.log.write(
+                    .kafkaProducerFailed, "Kafka producer failed and is restarted",
+                    ["reason": "\(error)", "restart_in_ms": "\(delay)"])
                 wait(milliseconds: delay)
             }
         }

@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// Partitions come and go. Called by librdkafka from within `ConsumerHandle.poll` and `close`, so on the poll thread
 /// between two messages: nothing else happens meanwhile, and nothing can be thrown.
@@ -35,7 +35,7 @@ extension ConsumerLoop: ConsumerHandler {
                 check(rd_kafka_assign(consumer.client, nil), "can't give up partitions")
             }
         default:
-            failure = KafkaFailure("rebalance failed", code)
+            failure = KafkaFailure("rebalance failed", code, .rebalance)
             check(rd_kafka_assign(consumer.client, nil), "can't give up partitions")
         }
     }
@@ -51,13 +51,17 @@ extension ConsumerLoop: ConsumerHandler {
             waitForAnswers(
                 of: Set(partitions), until: min(deadline(configuration.revocationTimeoutMilliseconds), times.firstEnd))
         else {
-            throw KafkaFailure("can't take over partitions", "the journal has not answered what was consumed before")
+            throw KafkaFailure(
+                "can't take over partitions", "the journal has not answered what was consumed before", .rebalance)
         }
         let milliseconds = min(configuration.requestTimeoutMilliseconds, times.millisecondsLeft)
         let code = rd_kafka_committed(consumer.client, list.pointer, Int32(milliseconds))
-        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaFailure("can't read committed offsets", code) }
+        guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            throw KafkaFailure("can't read committed offsets", code, .rebalance)
+        }
         for index in partitions.indices where list[index].err != RD_KAFKA_RESP_ERR_NO_ERROR {
-            throw KafkaFailure("can't read committed offsets", "\(partitions[index]): \(words(for: list[index].err))")
+            throw KafkaFailure(
+                "can't read committed offsets", "\(partitions[index]): \(words(for: list[index].err))", .rebalance)
         }
         var added: [Assignment] = []
         for (index, partition) in partitions.enumerated() {
@@ -75,9 +79,9 @@ extension ConsumerLoop: ConsumerHandler {
         assign(assignments + added)
         troubles.groupWasJoined()
         metrics.assigned.increment()
-        environment.logger.info(
-            "took over Kafka partitions",
-            metadata: [
+        environment.log.write(
+            .kafkaAssigned, "took over Kafka partitions",
+            [
                 "partitions": "\(PartitionNames(partitions))",
                 "start": "\(PartitionNames(added.map { $0.intake.start.map(String.init) ?? "auto.offset.reset" }))",
             ])
@@ -99,10 +103,10 @@ extension ConsumerLoop: ConsumerHandler {
     private func check(_ error: OpaquePointer?, _ action: StaticString) {
         guard let error else { return }
         defer { rd_kafka_error_destroy(error) }
-        if failure == nil { failure = KafkaFailure(action, String(cString: rd_kafka_error_string(error))) }
+        if failure == nil { failure = KafkaFailure(action, String(cString: rd_kafka_error_string(error)), .rebalance) }
     }
 
     private func check(_ code: rd_kafka_resp_err_t, _ action: StaticString) {
-        if code != RD_KAFKA_RESP_ERR_NO_ERROR, failure == nil { failure = KafkaFailure(action, code) }
+        if code != RD_KAFKA_RESP_ERR_NO_ERROR, failure == nil { failure = KafkaFailure(action, code, .rebalance) }
     }
 }

@@ -1,7 +1,7 @@
 internal import CKafka
 internal import CoreMetrics
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 
 /// How partitions are given up, and what a rebalance waits for.
 extension ConsumerLoop {
@@ -29,9 +29,9 @@ extension ConsumerLoop {
         }
         let isLost = assignmentIsLost
         (isLost ? metrics.lost : metrics.revoked).increment()
-        environment.logger.log(
-            level: isLost ? .warning : .info, isLost ? "lost Kafka partitions" : "gave up Kafka partitions",
-            metadata: [
+        environment.log.write(
+            isLost ? .kafkaLost : .kafkaRevoked, isLost ? "lost Kafka partitions" : "gave up Kafka partitions",
+            [
                 "partitions": "\(PartitionNames(partitions))",
                 "took_ms": "\((MonotonicClock.now - started) / 1_000_000)",
             ])
@@ -45,9 +45,9 @@ extension ConsumerLoop {
         while submissions.isWaiting(for: partitions) {
             if isConsuming, environment.control.stopIsRequested { stopConsuming() }
             guard MonotonicClock.now < deadline else {
-                environment.logger.warning(
-                    "the journal has not answered in time; Kafka messages may be delivered twice",
-                    metadata: ["partitions": "\(PartitionNames(partitions))"])
+                environment.log.write(
+                    .kafkaJournalSlow, "the journal has not answered in time; Kafka messages may be delivered twice",
+                    ["partitions": "\(PartitionNames(partitions))"])
                 return false
             }
             receiveAnswers(until: deadline)
@@ -70,12 +70,13 @@ extension ConsumerLoop {
             if environment.control.closeIsRequested || assignmentIsLost { return false }
             let now = MonotonicClock.now
             guard now < deadline else {
-                environment.logger.warning(
+                environment.log.write(
+                    .kafkaRevokedUnflushed,
                     """
                     Kafka partitions are given up before all of their events are in ClickHouse; their next owner \
                     delivers the rest again
                     """,
-                    metadata: [
+                    [
                         "partitions": "\(PartitionNames(waiting))", "waited_ms": "\((now - started) / 1_000_000)",
                     ])
                 return false

@@ -1,6 +1,7 @@
 internal import CKafka
 internal import IngestCore
 public import Logging
+internal import ServiceLog
 
 /// What became of a topic that a configuration names.
 public struct TopicReport: Sendable, Equatable {
@@ -61,7 +62,7 @@ public struct TopicAdministration: Sendable {
 
     private let configuration: TopicAdministrationConfiguration
     private let patterns: [TopicPattern]
-    private let logger: Logger
+    private let log: EventLog
 
     /// Checks the configuration; connects to nothing.
     /// - Parameter logger: gets librdkafka's log.
@@ -72,7 +73,7 @@ public struct TopicAdministration: Sendable {
         var patterns: [TopicPattern] = []
         for text in configuration.patterns { patterns.append(try KafkaSourceConfiguration.pattern(text, of: "topics")) }
         self.patterns = patterns
-        self.logger = logger
+        log = EventLog(logger)
     }
 
     /// Does it. Blocks its thread, at most about `timeoutMilliseconds`.
@@ -80,7 +81,7 @@ public struct TopicAdministration: Sendable {
     /// - Returns: a report for each topic, in the order of the configuration, the dead letters' last.
     /// - Throws: `TopicAdministrationFailure` if no broker has answered in time.
     public func run(progress: (String) -> Void) throws -> [TopicReport] {
-        let callbacks = AdministrationCallbacks(log: logger.forLibrdkafka(), wake: {})
+        let callbacks = AdministrationCallbacks(log: log.forLibrdkafka(), wake: {})
         let client = try AdministrationClient(properties: configuration.makeProperties(), callbacks: callbacks)
         let deadline = MonotonicClock.now + UInt64(configuration.timeoutMilliseconds) * 1_000_000
         var round = Round(wanted: configuration.wanted)

@@ -1,12 +1,15 @@
 public import Logging
+internal import ServiceLog
 
 /// Writes each log event as one JSON object on one line:
 ///
-///     {"ts":"2026-02-03T04:05:06.789Z","level":"info","logger":"journal","msg":"compacted","bytes":4096}
+///     {"ts":"2026-02-03T04:05:06.789Z","level":"info","logger":"ingestd","event":"service.stopped","msg":"stopped",
+///      "waiting_events":0}
 ///
-/// `msg` is the stable text of the event; what varies belongs into metadata, whose keys become fields of the object,
+/// (on one line.) `event` is the stable name of what happened, one of `LoggedEvent`: `library` where a library has
+/// logged by itself. `msg` is for people; what varies belongs into metadata, whose keys become fields of the object,
 /// sorted. Nested dictionaries become `outer.inner`, arrays stay arrays, numbers and Booleans that are passed as
-/// `.stringConvertible` stay numbers and Booleans. A key that is taken (`ts`, `level`, `logger`, `msg`, and `error` or
+/// `.stringConvertible` stay numbers and Booleans. A key that is taken (`ts`, `level`, `logger`, `event`, `msg`, and `error` or
 /// `source` where the event has them) becomes `field.key`. Loggers at `debug` or `trace` also say where in the source
 /// the event comes from.
 ///
@@ -64,16 +67,17 @@ public struct JSONLogHandler: LogHandler {
         line.append(contentsOf: event.level.rawValue.utf8)
         line.append(contentsOf: #"","logger":"#.utf8)
         JSONText.append(string: label, to: &line)
-        var taken: Set = ["ts", "level", "logger", "msg"]
+        var metadata = LogMetadata.merged(handler: metadata, provider: metadataProvider, event: event)
+        var taken: Set = ["ts", "level", "logger", "event", "msg"]
         func field(_ name: String, _ value: String) {
             taken.insert(name)
             JSONText.append(key: name, to: &line)
             JSONText.append(string: value, to: &line)
         }
+        field("event", LogMetadata.takeEvent(from: &metadata).rawValue)
         field("msg", event.message.description)
         if let error = event.error { field("error", "\(error)") }
         if logLevel <= .debug { field("source", "\(event.file):\(event.line)") }
-        let metadata = LogMetadata.merged(handler: metadata, provider: metadataProvider, event: event)
         for (key, value) in LogMetadata.flattened(metadata) {
             // Two keys can meet after flattening or renaming; an object with a key twice would be ambiguous.
             var name = key
@@ -158,6 +162,14 @@ enum LogMetadata {
         result.merge(handler) { _, last in last }
         if let metadata = event.metadata { result.merge(metadata) { _, last in last } }
         return result
+    }
+
+    /// Takes the event's name out; what a library has under that key, and is no name of ours, stays.
+    static func takeEvent(from metadata: inout Logger.Metadata) -> LoggedEvent {
+        guard case .string(let name)? = metadata[LoggedEvent.metadataKey], let event = LoggedEvent(rawValue: name)
+        else { return .library }
+        metadata[LoggedEvent.metadataKey] = nil
+        return event
     }
 
     /// Sorted by key; nested dictionaries become `outer.inner`.

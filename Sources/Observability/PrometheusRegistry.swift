@@ -1,5 +1,6 @@
 public import CoreMetrics
 public import Logging
+internal import ServiceLog
 internal import Synchronization
 
 /// The backend of swift-metrics: keeps what the service counts and renders it as Prometheus text.
@@ -38,7 +39,7 @@ public final class PrometheusRegistry: MetricsFactory {
 
     private let descriptions: [String: MetricDescription]
     private let maximumSeries: Int
-    private let logger: Logger
+    private let log: EventLog
     private let dropped = CounterSeries()
     private let state = Mutex(State())
 
@@ -58,7 +59,7 @@ public final class PrometheusRegistry: MetricsFactory {
                 (PrometheusText.metricName($0.name), $0)
             }, uniquingKeysWith: { _, last in last })
         self.maximumSeries = maximumSeries
-        self.logger = logger
+        log = EventLog(logger)
         register(.counter(dropped), as: Self.droppedName)
         if processMetrics { registerProcessMetrics() }
     }
@@ -162,15 +163,17 @@ public final class PrometheusRegistry: MetricsFactory {
         case .tooManySeries(let isFirst):
             dropped.increment(by: Int64(1))
             guard isFirst else { return nil }
-            logger.warning(
+            log.write(
+                .metricsSeriesDropped, about: name,
                 "metric has too many label combinations; further ones are not exported",
-                metadata: ["metric": "\(name)", "maximum_series": "\(maximumSeries)"])
+                ["metric": "\(name)", "maximum_series": "\(maximumSeries)"])
         case .otherKind(let isFirst):
             dropped.increment(by: Int64(1))
             guard isFirst else { return nil }
-            logger.error(
+            log.write(
+                .metricsNameTaken, about: name,
                 "metric name is already used for another kind of metric; this one is not exported",
-                metadata: ["metric": "\(name)", "kind": "\(kind)"])
+                ["metric": "\(name)", "kind": "\(kind)"])
         }
         return nil
     }

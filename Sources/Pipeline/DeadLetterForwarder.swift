@@ -1,6 +1,6 @@
 import IngestCore
 import Journal
-import Logging
+import ServiceLog
 import Synchronization
 
 /// Takes dead letters from the journal's store to the DLQ topic, in order of their numbers, and notes durably what the
@@ -18,17 +18,17 @@ final class DeadLetterForwarder: Sendable {
 
     private let journal: Journal
     private let destination: any DeadLetterDestination
-    private let logger: Logger
+    private let log: EventLog
     private let pauses: FlushConfiguration
     private let mailbox = Mailbox<News>()
     private let thread = Mutex<DedicatedThread?>(nil)
 
     /// - Parameter pauses: its backoff and hold times are used.
-    init(journal: Journal, destination: any DeadLetterDestination, pauses: FlushConfiguration, logger: Logger) {
+    init(journal: Journal, destination: any DeadLetterDestination, pauses: FlushConfiguration, log: EventLog) {
         self.journal = journal
         self.destination = destination
         self.pauses = pauses
-        self.logger = logger
+        self.log = log
     }
 
     /// Starts with what the store has from before.
@@ -125,16 +125,18 @@ final class DeadLetterForwarder: Sendable {
         }
 
         private mutating func failed(_ number: UInt64, _ failure: DeadLetterFailure, _ now: UInt64) {
-            let metadata: Logger.Metadata = ["dead_letter": "\(number)", "error": "\(failure)"]
+            let metadata: EventLog.Metadata = ["dead_letter": "\(number)", "error": "\(failure)"]
             if failure.isMessageAtFault {
                 // Kept here, and its Kafka offset uncommitted, until the topic takes it or an operator discards it.
-                forwarder.logger.error("the DLQ topic refuses a dead letter", metadata: metadata)
+                forwarder.log.write(
+                    .deadLetterRefused, "the DLQ topic refuses a dead letter", metadata)
                 refused.insert(number)
                 refusedRetryAt = min(refusedRetryAt, now + 20 * forwarder.pauses.holdRetryInterval)
             } else {
                 // One line for each pause, not for each letter.
                 if now >= readAt {
-                    forwarder.logger.warning("dead letters can't be forwarded, retrying", metadata: metadata)
+                    forwarder.log.write(
+                        .deadLetterForwardingFailed, "dead letters can't be forwarded, retrying", metadata)
                     readAt = now + backoff.next()
                 }
                 cursor = min(cursor, number - 1)
@@ -178,7 +180,8 @@ final class DeadLetterForwarder: Sendable {
                     for letter in letters where isNew(letter.number) { try send(letter) }
                     cursor = last.number
                 } catch {
-                    forwarder.logger.error("dead letters can't be read", metadata: ["error": "\(error)"])
+                    forwarder.log.write(
+                        .deadLetterUnreadable, "dead letters can't be read", ["error": "\(error)"])
                     readAt = now + forwarder.pauses.holdRetryInterval
                 }
             }

@@ -1,6 +1,6 @@
 import IngestCore
 import Journal
-import Logging
+import ServiceLog
 import Synchronization
 
 /// The delivering half: one thread that owns a `StreamFlusher` for each stream, feeds it with news and does what it
@@ -32,20 +32,20 @@ final class Flusher: Sendable {
     private let destination: any InsertDestination
     private let configuration: FlushConfiguration
     private let metrics: PipelineMetrics
-    private let logger: Logger
+    private let log: EventLog
     private let mailbox = Mailbox<News>()
     private let published = Mutex<[StreamID: StreamView]>([:])
     private let thread = Mutex<DedicatedThread?>(nil)
 
     init(
         journal: Journal, destination: any InsertDestination, configuration: FlushConfiguration,
-        metrics: PipelineMetrics, logger: Logger
+        metrics: PipelineMetrics, log: EventLog
     ) {
         self.journal = journal
         self.destination = destination
         self.configuration = configuration
         self.metrics = metrics
-        self.logger = logger
+        self.log = log
     }
 
     /// Starts the thread, with what the journal holds from before.
@@ -149,9 +149,10 @@ final class Flusher: Sendable {
                 machines[stream]?.advanced(to: position, result, now: now)
                 publish(stream)
                 if result == .failed {
-                    flusher.logger.error(
+                    flusher.log.write(
+                        .journalAdvanceFailed, about: tables[stream] ?? "",
                         "the flushed position could not be written, retrying",
-                        metadata: ["stream": "\(tables[stream] ?? "")", "position": "\(position)"])
+                        ["stream": "\(tables[stream] ?? "")", "position": "\(position)"])
                 }
                 report(stream, position..<position, before)
             case .retryNow(let stream):
@@ -241,27 +242,30 @@ final class Flusher: Sendable {
         }
 
         private func reportDamage(_ damage: DamagedEntry, _ stream: StreamID) {
-            flusher.logger.critical(
+            flusher.log.write(
+                .journalEntryDamaged, about: tables[stream] ?? "",
                 "a journal entry is damaged and becomes a dead letter",
-                metadata: ["stream": "\(tables[stream] ?? "")", "error": "\(damage)"])
+                ["stream": "\(tables[stream] ?? "")", "error": "\(damage)"])
         }
 
         /// Log lines when the stream's mode changes.
         private func report(_ stream: StreamID, _ sequences: Range<UInt64>, _ before: StreamFlusher.Mode?) {
             guard let machine = machines[stream], let table = tables[stream] else { return }
-            var metadata: Logger.Metadata = ["stream": "\(table)", "first_sequence": "\(sequences.lowerBound)"]
+            var metadata: EventLog.Metadata = ["stream": "\(table)", "first_sequence": "\(sequences.lowerBound)"]
             if let last = sequences.last { metadata["last_sequence"] = "\(last)" }
             switch (before, machine.mode) {
             case (.running, .running), (.givenUp, _), (nil, _): break
             case (_, .running):
-                flusher.logger.notice("stream resumed", metadata: metadata)
+                flusher.log.write(
+                    .streamResumed, about: table, "stream resumed", metadata)
             case (.running, .backingOff(_, let reason)):
-                flusher.logger.warning(
-                    "insert failed, retrying", metadata: metadata.merging(["error": "\(reason)"]) { $1 })
+                flusher.log.write(
+                    .clickHouseInsertFailed, about: table, "insert failed, retrying",
+                    metadata.merging(["error": "\(reason)"]) { $1 })
             case (.held(_, _, let old), .held(_, _, let reason)) where old == reason: break
             case (_, .held(_, _, let reason)):
-                flusher.logger.error(
-                    "stream held", metadata: metadata.merging(["error": "\(reason)"]) { $1 })
+                flusher.log.write(
+                    .streamHeld, about: table, "stream held", metadata.merging(["error": "\(reason)"]) { $1 })
             default: break
             }
         }

@@ -1,6 +1,7 @@
 public import IngestCore
 public import Journal
 public import Logging
+internal import ServiceLog
 
 /// The way of an event from the journal to its table. Sources hand events to the journal (`EventIntake`); the flusher
 /// takes them from there to the destination; what it has flushed is trimmed, and may then be committed to Kafka.
@@ -38,18 +39,18 @@ public final class Pipeline: Sendable {
     /// - Parameters:
     ///   - deadLetters: where dead letters are forwarded to; `nil` keeps them here. Must agree with the journal's
     ///     `forwardsDeadLetters`.
-    ///   - maxBytes: the journal's bound, for metrics.
     public init(
         journal: Journal, destination: any InsertDestination, deadLetters: (any DeadLetterDestination)? = nil,
-        configuration: FlushConfiguration, maxBytes: Int, logger: Logger
+        configuration: FlushConfiguration, logger: Logger
     ) {
         self.journal = journal
-        metrics = PipelineMetrics(maxBytes: maxBytes)
+        metrics = PipelineMetrics(maxBytes: journal.maxBytes, deadLettersMaxBytes: journal.deadLettersMaxBytes)
+        let log = EventLog(logger)
         flusher = Flusher(
             journal: journal, destination: destination, configuration: configuration, metrics: metrics,
-            logger: logger)
+            log: log)
         forwarder = deadLetters.map {
-            DeadLetterForwarder(journal: journal, destination: $0, pauses: configuration, logger: logger)
+            DeadLetterForwarder(journal: journal, destination: $0, pauses: configuration, log: log)
         }
     }
 
@@ -129,10 +130,12 @@ public final class Pipeline: Sendable {
         }
     }
 
-    /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream.
+    /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream, and asks the
+    /// file system what is free.
     public func updateGauges() {
         let snapshot = journal.snapshot
-        metrics.scrape(snapshot, oldestAge: oldestAges(snapshot), views: flusher.views)
+        metrics.scrape(
+            snapshot, freeDiskBytes: journal.freeDiskBytes, oldestAge: oldestAges(snapshot), views: flusher.views)
     }
 
     private func oldestAges(_ snapshot: Journal.Snapshot) -> [StreamID: Double] {

@@ -8,6 +8,7 @@ final class PipelineMetrics: Sendable {
     private let commitSeconds = Timer(label: "ingest_journal_commit_seconds")
     private let journalBytes = Gauge(label: "ingest_journal_bytes")
     private let journalFileBytes = Gauge(label: "ingest_journal_file_bytes")
+    private let journalDiskFreeBytes = Gauge(label: "ingest_journal_disk_free_bytes")
     private let deadLettersStored = Gauge(label: "ingest_dead_letters_stored")
     private let deadLetterBytes = Gauge(label: "ingest_dead_letters_stored_bytes")
     private let deadLettersUnforwarded = Gauge(label: "ingest_dead_letters_unforwarded")
@@ -35,7 +36,13 @@ final class PipelineMetrics: Sendable {
         }
     }
 
-    init(maxBytes: Int) { Gauge(label: "ingest_journal_max_bytes").record(maxBytes) }
+    /// - Parameters:
+    ///   - maxBytes: what the journal's entries may take.
+    ///   - deadLettersMaxBytes: what its dead letters may take.
+    init(maxBytes: Int, deadLettersMaxBytes: Int) {
+        Gauge(label: "ingest_journal_max_bytes").record(maxBytes)
+        Gauge(label: "ingest_dead_letters_max_bytes").record(deadLettersMaxBytes)
+    }
 
     func committed(_ news: CommitNews) {
         commitSeconds.recordNanoseconds(Int64(news.nanoseconds))
@@ -59,9 +66,14 @@ final class PipelineMetrics: Sendable {
     }
 
     /// Sets the gauges that show a state; called at each scrape.
-    func scrape(_ snapshot: Journal.Snapshot, oldestAge: [StreamID: Double], views: [StreamID: Flusher.StreamView]) {
+    /// - Parameter freeDiskBytes: `nil` leaves the gauge as it was.
+    func scrape(
+        _ snapshot: Journal.Snapshot, freeDiskBytes: UInt64?, oldestAge: [StreamID: Double],
+        views: [StreamID: Flusher.StreamView]
+    ) {
         journalBytes.record(snapshot.storedBytes)
         journalFileBytes.record(snapshot.fileBytes)
+        if let freeDiskBytes { journalDiskFreeBytes.record(Double(freeDiskBytes)) }
         deadLettersStored.record(snapshot.deadLetterCount)
         deadLetterBytes.record(snapshot.deadLetterBytes)
         deadLettersUnforwarded.record(snapshot.unforwardedCount)

@@ -254,7 +254,7 @@ struct StreamFlusher {
                 if failure.clickHouseCode == InsertFailure.tooManyParts { limits.stretchAge() }
                 backOff(failure, now)
             case .batchShape: tooLarge(index, failure, now)
-            case .configuration: hold(.configuration, failure.description, now)
+            case .configuration: hold(.configuration, failure.summary, now)
             case .rowData: rejected(index, failure, now)
             }
         case .damaged(let damage):
@@ -341,7 +341,10 @@ struct StreamFlusher {
     private mutating func mayLoseMore(_ failure: InsertFailure, _ now: UInt64) -> Bool {
         let limit = configuration.maxRejectedInARow
         guard limit > 0, rejectedInARow >= limit else { return true }
-        hold(.rowData, "\(rejectedInARow) events in a row were rejected, the last with: \(failure.description)", now)
+        hold(
+            .rowData,
+            "\(rejectedInARow) events in a row were rejected, the last with \(failure.summary): see the dead letters",
+            now)
         return false
     }
 
@@ -379,7 +382,7 @@ struct StreamFlusher {
 
     private mutating func backOff(_ failure: InsertFailure, _ now: UInt64) {
         let pause = backoff.next()
-        sendMode = isDraining ? .givenUp : .backingOff(retryAt: now + pause, reason: failure.description)
+        sendMode = isDraining ? .givenUp : .backingOff(retryAt: now + pause, reason: failure.summary)
     }
 
     private mutating func hold(_ cause: HoldCause, _ reason: String, _ now: UInt64) {

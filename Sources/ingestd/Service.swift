@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import Observability
 import Pipeline
+import ServiceLog
 import Synchronization
 
 /// The service: its parts, in the order of the flow, and the order in which they start and stop.
@@ -17,7 +18,7 @@ import Synchronization
 ///     HTTP ---+                         +--> DLQ topic
 final class Service: Sendable {
     private let configuration: ServiceConfiguration
-    private let logger: Logger
+    private let log: EventLog
     private let serviceManager: ServiceManager?
     private let journal: Journal
     private let clickHouse: ClickHouseClient
@@ -36,7 +37,7 @@ final class Service: Sendable {
     ) throws {
         self.configuration = configuration
         self.serviceManager = serviceManager
-        self.logger = logger
+        log = EventLog(logger)
         journal = try Journal.open(configuration.journalConfiguration, logger: logger)
         clickHouse = try ClickHouseClient(configuration: configuration.clickHouseConfiguration, logger: logger)
         deadLetterTopic = try configuration.deadLetterProducerConfiguration.map {
@@ -44,7 +45,7 @@ final class Service: Sendable {
         }
         pipeline = Pipeline(
             journal: journal, destination: clickHouse, deadLetters: deadLetterTopic,
-            configuration: configuration.flushConfiguration, maxBytes: configuration.journal.maxBytes, logger: logger)
+            configuration: configuration.flushConfiguration, logger: logger)
         let routes = configuration.streamRoutes { [journal] in journal.stream(table: $0) }
         if configuration.kafka.isConsumerEnabled {
             kafka = try KafkaSource(
@@ -71,9 +72,9 @@ final class Service: Sendable {
         do {
             let port = try await boundPort()
             kafka?.start()
-            logger.notice(
-                "ready",
-                metadata: [
+            log.write(
+                .serviceReady, "ready",
+                [
                     "version": "\(Version.current)", "http": "\(configuration.http.host):\(port)",
                     "kafka": "\(kafka == nil ? "disabled" : configuration.kafka.topics.joined(separator: ","))",
                     "journal": "\(configuration.journal.path)", "waiting_events": "\(waitingEvents)",
@@ -134,8 +135,8 @@ final class Service: Sendable {
         await kafka?.close()
         try await stop(server, at: deadline)
         await release()
-        logger.notice(
-            "stopped", metadata: ["flushed": "\(isFlushed)", "waiting_events": "\(waitingEvents)"])
+        log.write(
+            .serviceStopped, "stopped", ["flushed": "\(isFlushed)", "waiting_events": "\(waitingEvents)"])
     }
 
     /// Lets requests in progress end. Those that are not over in time are cut off: a client that stalls must not keep

@@ -1,5 +1,5 @@
 import Glibc
-import Logging
+import ServiceLog
 
 /// The service manager that started this process and wants to hear from it: systemd, for a unit of `Type=notify`.
 ///
@@ -12,19 +12,20 @@ struct ServiceManager: Sendable {
     let heartbeatInterval: Duration?
     /// What `sun_path` holds: a path with a zero behind it, or a zero and the name of an abstract socket.
     private let address: [UInt8]
-    private let logger: Logger
+    private let log: EventLog
 
     /// - Returns: nil if nobody wants to hear from this process, or at an address that can't be used, which is logged.
-    init?(environment: [String: String], processID: pid_t = getpid(), logger: Logger) {
+    init?(environment: [String: String], processID: pid_t = getpid(), log: EventLog) {
         guard let name = environment["NOTIFY_SOCKET"], !name.isEmpty else { return nil }
         guard let address = Self.address(name) else {
-            logger.warning(
+            log.write(
+                .serviceManagerUnreachable,
                 "can't tell the service manager anything: NOTIFY_SOCKET must be an absolute path, or @ and a name",
-                metadata: ["address": "\(name)"])
+                ["address": "\(name)"])
             return nil
         }
         self.address = address
-        self.logger = logger
+        self.log = log
         // The variables are inherited: without the process id they may be meant for a parent.
         if let watched = environment["WATCHDOG_PID"], watched != "\(processID)" {
             heartbeatInterval = nil
@@ -106,6 +107,7 @@ struct ServiceManager: Sendable {
 
     private func logFailure() {
         let reason = String(cString: strerror(errno))
-        logger.warning("can't tell the service manager (NOTIFY_SOCKET)", metadata: ["error": "\(reason)"])
+        log.write(
+            .serviceManagerUnreachable, "can't tell the service manager (NOTIFY_SOCKET)", ["error": "\(reason)"])
     }
 }

@@ -11,6 +11,7 @@ enum Telemetry {
         bootstrapLogging(configuration.log)
         let registry = PrometheusRegistry(descriptions: metrics)
         MetricsSystem.bootstrap(registry)
+        Gauge(label: "ingest_build_info", dimensions: [("version", Version.current)]).record(1)
         return registry
     }
 
@@ -44,6 +45,8 @@ enum Telemetry {
             help: "Size of the journal's file: it keeps the pages of what was delivered, to use them again."),
         MetricDescription(name: "ingest_journal_max_bytes", help: "Bytes that the journal may hold."),
         MetricDescription(
+            name: "ingest_journal_disk_free_bytes", help: "Bytes that are free on the journal's file system."),
+        MetricDescription(
             name: "ingest_journal_oldest_event_age_seconds",
             help: "Age of the oldest event that is not delivered yet; 0 if there is none."),
         MetricDescription(
@@ -61,6 +64,8 @@ enum Telemetry {
         MetricDescription(name: "ingest_dead_letters_stored", help: "Dead letters in the journal's store."),
         MetricDescription(
             name: "ingest_dead_letters_stored_bytes", help: "Bytes that dead letters take in the journal."),
+        MetricDescription(
+            name: "ingest_dead_letters_max_bytes", help: "Bytes that dead letters may take in the journal."),
         MetricDescription(
             name: "ingest_dead_letters_unforwarded",
             help: "Dead letters that the dead-letter topic has not acknowledged; Kafka commits wait for theirs."),
@@ -80,6 +85,15 @@ enum Telemetry {
             help: "Times that partitions were assigned to this process, revoked in order, or lost."),
         MetricDescription(
             name: "ingest_kafka_errors_total", help: "Errors of the Kafka consumer, by librdkafka's name for them."),
+        MetricDescription(
+            name: "ingest_kafka_consumer_restarts_total",
+            help: "Times that the Kafka consumer failed and was replaced by a new one, by reason."),
+        MetricDescription(
+            name: "ingest_ready", help: "1 while events can be accepted durably, as /readyz says, else 0."),
+        MetricDescription(
+            name: "ingest_component_healthy",
+            help: "1 while a component does its work, else 0; for all streams together, 0 while any does not run."),
+        MetricDescription(name: "ingest_build_info", help: "1, with the version that runs as a label."),
         MetricDescription(
             name: "ingest_backpressure_active", help: "1 while a source is held back because the journal has no room."),
     ]

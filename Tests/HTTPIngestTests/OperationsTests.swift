@@ -135,6 +135,42 @@ import Testing
         }
     }
 
+    @Test func healthIsShownAsOfTheScrape() async throws {
+        let metrics = TestMetrics()
+        try await withServer(metrics: metrics) { server in
+            func scraped(_ health: [ComponentHealth]) async throws {
+                server.operations.script.withLock { $0.readiness = health }
+                #expect(try await server.get("/metrics").status == 200)
+            }
+            func ready() throws -> Double? { try metrics.expectGauge("ingest_ready").lastValue }
+            func component(_ name: String) throws -> Double? {
+                try metrics.expectGauge("ingest_component_healthy", [("component", name)]).lastValue
+            }
+            func health(_ name: String, _ isHealthy: Bool, isRequired: Bool = false) -> ComponentHealth {
+                ComponentHealth(component: name, isHealthy: isHealthy, isRequired: isRequired, detail: "")
+            }
+            try await scraped([health("journal", true, isRequired: true), health("kafka", true)])
+            #expect(try ready() == 1 && component("journal") == 1 && component("kafka") == 1)
+            #expect(try component("stream") == 1 && component("dead_letters") == 1 && component("http") == 1)
+            // Not required, and two streams under one name.
+            try await scraped([
+                health("journal", true, isRequired: true), health("kafka", false), health("stream a", false),
+                health("stream b", true), health("dead_letters", false),
+            ])
+            #expect(try ready() == 1 && component("journal") == 1 && component("kafka") == 0)
+            #expect(try component("stream") == 0 && component("dead_letters") == 0)
+            try await scraped([health("journal", false, isRequired: true)])
+            #expect(try ready() == 0 && component("journal") == 0)
+            // What is not mentioned is well again.
+            #expect(try component("kafka") == 1 && component("stream") == 1 && component("dead_letters") == 1)
+            try await scraped([health("journal", true, isRequired: true)])
+            #expect(try ready() == 1 && component("journal") == 1)
+            server.service.beginDraining()
+            #expect(try await server.get("/metrics").status == 200)
+            #expect(try ready() == 0 && component("http") == 0)
+        }
+    }
+
     @Test func backpressureIsShown() async throws {
         let metrics = TestMetrics()
         try await withServer(metrics: metrics) { server in

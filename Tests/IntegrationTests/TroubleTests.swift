@@ -79,6 +79,10 @@ import Testing
                 try await scene.service.get("/metrics").text.contains(#"ingest_backpressure_active{source="kafka"} 1"#)
             }
             #expect(try scene.committed("events") ?? 0 == 0)
+            let full = try await scene.service.metrics()
+            #expect(full[#"ingest_backpressure_active{source="http"}"#] == 1)
+            #expect(full["ingest_ready"] == 0)
+            #expect(full[#"ingest_component_healthy{component="journal"}"#] == 0)
 
             try await scene.clickHouse.restartInBackground()
             try await scene.awaitCommit(of: 500, "events")
@@ -93,6 +97,10 @@ import Testing
             try await eventually("no backpressure is reported any more") {
                 try await scene.service.get("/metrics").text.contains(#"ingest_backpressure_active{source="kafka"} 0"#)
             }
+            let drained = try await scene.service.metrics()
+            #expect(drained[#"ingest_backpressure_active{source="http"}"#] == 0)
+            #expect(drained["ingest_ready"] == 1)
+            #expect(drained[#"ingest_component_healthy{component="journal"}"#] == 1)
         }
     }
 }

@@ -60,15 +60,4 @@ import Testing
         #expect(backoff.next(afterRunningMilliseconds: 10, jitter: 0.5) == 45_000)
         #expect(backoff.next(afterRunningMilliseconds: 60_001, jitter: 0) == 1_000)
     }
-
-    @Test func logLinesAreLimited() {
-        let limiter = LogLimiter(lines: 2, periodSeconds: 1)
-        let second: UInt64 = 1_000_000_000
-        #expect(limiter.admit(at: 10 * second) == 0)
-        #expect(limiter.admit(at: 10 * second) == 0)
-        #expect(limiter.admit(at: 10 * second + 1) == nil)
-        #expect(limiter.admit(at: 10 * second + 2) == nil)
-        #expect(limiter.admit(at: 11 * second) == 2)
-        #expect(limiter.admit(at: 11 * second) == 0)
-    }
 }

@@ -1,6 +1,7 @@
 import IngestCore
 import Kafka
 import Logging
+import MetricsTestKit
 import TestSupport
 import Testing
 
@@ -102,9 +103,15 @@ import Testing
         rig.configuration.minimumRestartMilliseconds = 4_000
         rig.configuration.maximumRestartMilliseconds = 4_000
         rig.configuration.properties.append(("group.instance.id", "one"))
+        let metrics = TestMetrics()
+        rig.metrics = metrics
+        func restarts(_ reason: String) throws -> Int64 {
+            try metrics.expectCounter("ingest_kafka_consumer_restarts_total", [("reason", reason)]).totalValue
+        }
         try rig.produce(numbered(0..<10))
         try await rig.withSource { source in
             try await wait(for: "the first events") { rig.intake.eventCount == 10 }
+            #expect(try restarts("fatal") == 0)
             rig.ledger.setStart(10, of: Rig.partition())
             rig.mock.fail(.heartbeat, with: .fencedInstance)
             try await wait(for: "the reason in health") {
@@ -115,11 +122,14 @@ import Testing
             try await wait(for: "further events") { rig.intake.covered(Rig.partition()) == 0..<20 }
             try await wait(for: "good health") { source.health.isHealthy }
         }
+        #expect(try restarts("fatal") == 1 && restarts("rebalance") == 0)
         #expect(rig.ledger.count(.revoked(Rig.partition())) == 2)
     }
 
     @Test func committedOffsetsThatCanNotBeReadRestartTheConsumer() async throws {
-        let rig = try Rig()
+        var rig = try Rig()
+        let metrics = TestMetrics()
+        rig.metrics = metrics
         try rig.produce(numbered(0..<10))
         rig.mock.fail(.offsetFetch, with: .groupAuthorizationFailed, count: 2)
         try await rig.withSource { source in
@@ -130,5 +140,7 @@ import Testing
         }
         #expect(rig.intake.eventCount == 10)
         #expect(rig.ledger.calls.first == .assigned(Rig.partition(), committed: nil))
+        let restarts = try metrics.expectCounter("ingest_kafka_consumer_restarts_total", [("reason", "rebalance")])
+        #expect(restarts.totalValue >= 1)
     }
 }

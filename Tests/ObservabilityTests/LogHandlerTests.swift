@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 import Observability
+import ServiceLog
 import Testing
 
 @Suite struct JSONLogHandlerTests {
@@ -9,9 +10,23 @@ import Testing
         log.jsonLogger(label: "journal").info("compacted", metadata: ["path": "/j", "bytes": .stringConvertible(4096)])
         #expect(
             log.writes() == [
-                #"{"ts":"2026-02-03T04:05:06.789Z","level":"info","logger":"journal","msg":"compacted","#
-                    + #""bytes":4096,"path":"/j"}"# + "\n"
+                #"{"ts":"2026-02-03T04:05:06.789Z","level":"info","logger":"journal","event":"library","#
+                    + #""msg":"compacted","bytes":4096,"path":"/j"}"# + "\n"
             ])
+    }
+
+    @Test func eventsHaveTheirPlace() throws {
+        let log = LogCapture()
+        let logger = log.jsonLogger(label: "l")
+        EventLog(logger).write(.serviceStopped, "stopped", ["flushed": "true"])
+        // Of a library that has a key of this name.
+        logger.info("m", metadata: ["event": "click"])
+        logger.info("m", metadata: ["event": ["id": "1"]])
+        let lines = log.writes()
+        #expect(lines[0].contains(#""level":"notice","logger":"l","event":"service.stopped","msg":"stopped","#))
+        #expect(lines[0].contains(#","flushed":"true"}"#))
+        #expect(lines[1].contains(#""event":"library","msg":"m","field.event":"click"}"#))
+        #expect(lines[2].contains(#""event":"library","msg":"m","event.id":"1"}"#))
     }
 
     @Test func everyCharacterSurvives() throws {

@@ -162,7 +162,9 @@ struct VerdictServer {
         var server = VerdictServer(bad: Set(1...1_000))
         server.run(&script, limit: 10_000)
         guard case .held(_, .rowData, let reason) = script.machine.mode else { Issue.record("not held"); return }
-        #expect(reason.contains("50 events in a row") && reason.contains("bad event"))
+        #expect(reason.contains("50 events in a row"))
+        // The server's words can quote an event, and a reason is shown to more people than events are.
+        #expect(!reason.contains("bad event"))
         #expect(server.rejected.count == 50)
         // The probe alone makes no dead letters.
         script.pass(16)

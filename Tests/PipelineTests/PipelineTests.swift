@@ -82,7 +82,7 @@ final class ScriptedDestination: InsertDestination {
                 configuration: FlushConfiguration(
                     batchMaxRows: 100, batchMaxAge: batchMaxAge, backoffMin: 1_000_000, backoffMax: 5_000_000,
                     holdRetryInterval: 5_000_000),
-                maxBytes: 64 << 20, logger: logger)
+                logger: logger)
             try pipeline.start()
         }
 

@@ -1,6 +1,8 @@
 """tools/migrate, and what the schema promises."""
 
+import glob
 import os
+import re
 import shutil
 import signal
 import socket
@@ -197,6 +199,24 @@ class SchemaTests(MigrateCase):
         self.query("TRUNCATE TABLE schema_migrations")
         run = self.migrate()
         self.assertEqual((run.returncode, run.stderr), (0, ""))
+
+    def test_no_table_reads_from_kafka_itself(self):
+        # Delivery is the service's: a table of that engine would take messages past the journal, and commit them.
+        paths = glob.glob(os.path.join(ROOT, "schema/**/*.sql"), recursive=True)
+        self.assertGreater(len(paths), 6)
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                statements = re.sub("--.*", "", file.read())
+            engines = re.findall(r"\bENGINE\s*=\s*(\w+)", statements, re.IGNORECASE)
+            self.assertEqual([name for name in engines if "mergetree" not in name.lower() and name != "Distributed"], [])
+            self.assertNotRegex(statements, r"(?i)\bkafka_\w+\s*=|\bkafka\s*\(")
+        self.assertEqual(
+            self.query(
+                "SELECT engine FROM system.tables WHERE database = currentDatabase() AND engine ILIKE '%kafka%'"
+            ),
+            "",
+        )
+        self.assertGreater(int(self.query("SELECT count() FROM system.tables WHERE database = currentDatabase()")), 3)
 
     def test_rows_of_both_sources(self):
         self.insert(self.HTTP % ("h", "2026-01-02 03:04:05.678"), self.KAFKA % ("k", 7, "2026-01-02 03:04:05.679"))

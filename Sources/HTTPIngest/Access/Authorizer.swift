@@ -1,6 +1,6 @@
 internal import HTTPTypes
 internal import IngestCore
-internal import Logging
+internal import ServiceLog
 internal import Synchronization
 
 /// Decides what a request may do, by the secret that it carries. Without any token everyone may do everything.
@@ -32,10 +32,10 @@ final class Authorizer: Sendable {
     private let state: Mutex<State>
     /// Held while the file is read, which requests do not wait for.
     private let file: Mutex<WatchedFile?>
-    private let logger: Logger
+    private let log: EventLog
 
     /// - Throws: `UnusableFile` if there is a file of tokens and it can't be used.
-    init(_ configuration: HTTPIngestConfiguration, logger: Logger) throws(UnusableFile) {
+    init(_ configuration: HTTPIngestConfiguration, log: EventLog) throws(UnusableFile) {
         isIngestOpen = configuration.token == nil && configuration.tokensPath == nil
         isManagementOpen = isIngestOpen && configuration.operationsToken == nil
         var fixed = TokenSet()
@@ -46,7 +46,7 @@ final class Authorizer: Sendable {
         }
         if let token = configuration.operationsToken { fixed.add(token[...], .init(operates: true)) }
         self.fixed = fixed
-        self.logger = logger
+        self.log = log
         var file = configuration.tokensPath.map { WatchedFile($0) }
         var tokens = fixed
         if file?.hasChanged() == true, let file { try tokens.add(contentsOf: file) }
@@ -110,10 +110,12 @@ final class Authorizer: Sendable {
             do throws(UnusableFile) {
                 try tokens.add(contentsOf: file)
                 state.withLock { $0 = State(tokens: tokens) }
-                logger.notice("tokens read again", metadata: ["path": "\(file.path)", "tokens": "\(tokens.count)"])
+                log.write(
+                    .httpTokensReloaded, "tokens read again", ["path": "\(file.path)", "tokens": "\(tokens.count)"])
             } catch {
                 state.withLock { $0.failure = error }
-                logger.error("the tokens stay as they were", metadata: ["reason": "\(error)"])
+                log.write(
+                    .httpTokensUnusable, "the tokens stay as they were", ["reason": "\(error)"])
             }
         }
     }

@@ -10,6 +10,7 @@ struct ObservationRoutes: Sendable {
     let certificates: CertificateStore?
     let operations: any ServiceOperations
     let description: OpenAPIDescription
+    let metrics: HealthMetrics
 
     /// - Throws: `Problem`.
     func answer(
@@ -19,16 +20,10 @@ struct ObservationRoutes: Sendable {
         case .liveness:
             return health(operations.liveness(), good: "alive", bad: "not alive")
         case .readiness:
-            var components = operations.readiness()
-            components += [authorizer.trouble, certificates?.trouble].compactMap { $0 }
-            if isDraining {
-                components.append(
-                    ComponentHealth(
-                        component: "http", isHealthy: false, isRequired: true, detail: "the service is shutting down"))
-            }
-            return health(components, good: "ready", bad: "not ready")
+            return health(readiness(isDraining), good: "ready", bad: "not ready")
         case .metrics:
             try authorizer.check(request.headers, for: .observation)
+            metrics.record(readiness(isDraining))
             return Answer(
                 status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
                 body: ByteBuffer(bytes: operations.metricsText()))
@@ -40,8 +35,19 @@ struct ObservationRoutes: Sendable {
         }
     }
 
+    private func readiness(_ isDraining: Bool) -> [ComponentHealth] {
+        var components = operations.readiness()
+        components += [authorizer.trouble, certificates?.trouble].compactMap { $0 }
+        if isDraining {
+            components.append(
+                ComponentHealth(
+                    component: "http", isHealthy: false, isRequired: true, detail: "the service is shutting down"))
+        }
+        return components
+    }
+
     private func health(_ components: [ComponentHealth], good: String, bad: String) -> Answer {
-        let isGood = components.allSatisfy { $0.isHealthy || !$0.isRequired }
+        let isGood = components.areGood
         var text = JSONText()
         text.object {
             $0.member("status", isGood ? good : bad)

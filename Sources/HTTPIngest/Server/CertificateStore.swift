@@ -1,8 +1,8 @@
 internal import Glibc
 internal import IngestCore
-internal import Logging
 internal import NIOCore
 internal import NIOSSL
+internal import ServiceLog
 internal import Synchronization
 
 /// The certificate that new connections get; read again when one of its files has changed.
@@ -29,18 +29,18 @@ final class CertificateStore: Sendable {
     private let state: Mutex<State>
     /// Held while files are read, which connections do not wait for.
     private let files: Mutex<Files>
-    private let logger: Logger
+    private let log: EventLog
 
     /// Bytes of one file.
     private static let maxFileBytes = 1 << 20
 
     /// - Throws: `UnusableFile`.
-    init(_ configuration: HTTPIngestConfiguration.TLS, logger: Logger) throws(UnusableFile) {
+    init(_ configuration: HTTPIngestConfiguration.TLS, log: EventLog) throws(UnusableFile) {
         var files = Files(
             certificate: WatchedFile(configuration.certificatePath), key: WatchedFile(configuration.keyPath),
             clientCA: configuration.clientCAPath.map { WatchedFile($0) })
         _ = files.haveChanged()
-        self.logger = logger
+        self.log = log
         let state = try Self.load(files)
         self.state = Mutex(state)
         self.files = Mutex(files)
@@ -57,18 +57,21 @@ final class CertificateStore: Sendable {
             do throws(UnusableFile) {
                 let new = try Self.load(files)
                 state.withLock { $0 = new }
-                logger.notice("certificate read again", metadata: ["path": "\(files.certificate.path)"])
+                log.write(
+                    .httpCertificateReloaded, "certificate read again", ["path": "\(files.certificate.path)"])
                 warnOfExpiry(new)
             } catch {
                 state.withLock { $0.failure = error }
-                logger.error("the certificate stays as it was", metadata: ["reason": "\(error)"])
+                log.write(
+                    .httpCertificateUnusable, "the certificate stays as it was", ["reason": "\(error)"])
             }
         }
     }
 
     private func warnOfExpiry(_ state: State) {
         guard state.validUntil <= time(nil) else { return }
-        logger.warning("the certificate has expired", metadata: ["since": "\(HTTPDate.format(state.validUntil))"])
+        log.write(
+            .httpCertificateExpired, "the certificate has expired", ["since": "\(HTTPDate.format(state.validUntil))"])
     }
 
     /// For health; `nil` while all is well.

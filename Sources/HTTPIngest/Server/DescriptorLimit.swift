@@ -1,5 +1,5 @@
 internal import Glibc
-internal import Logging
+internal import ServiceLog
 
 /// Sees to it that connections leave descriptors for everything else: the journal, ClickHouse, Kafka, and files that
 /// are read again. Else whoever opens many connections stops all of those.
@@ -9,7 +9,7 @@ enum DescriptorLimit {
 
     /// Raises the process's soft limit (RLIMIT_NOFILE) as far as so many connections need and the hard limit allows.
     /// - Returns: how many connections there may be.
-    static func connections(_ wanted: Int, logger: Logger) -> Int {
+    static func connections(_ wanted: Int, log: EventLog) -> Int {
         let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
         var limit = rlimit()
         guard getrlimit(resource, &limit) == 0 else { return wanted }
@@ -21,9 +21,9 @@ enum DescriptorLimit {
         }
         guard limit.rlim_cur < needed else { return wanted }
         let possible = max(1, Int(limit.rlim_cur) - reserve)
-        logger.warning(
-            "fewer connections than configured: raise the limit of open files (ulimit -n)",
-            metadata: ["connections": "\(possible)", "configured": "\(wanted)", "open_files": "\(limit.rlim_cur)"])
+        log.write(
+            .httpConnectionsLimited, "fewer connections than configured: raise the limit of open files (ulimit -n)",
+            ["connections": "\(possible)", "configured": "\(wanted)", "open_files": "\(limit.rlim_cur)"])
         return possible
     }
 }

@@ -6,6 +6,7 @@ public import Logging
 internal import NIOCore
 internal import NIOPosix
 public import ServiceLifecycle
+internal import ServiceLog
 internal import Synchronization
 
 /// The HTTP server: ingest routes and operations routes.
@@ -42,12 +43,13 @@ public final class HTTPIngestService: Service {
             "maxBodyBytes out of range")
         precondition(
             configuration.maxBufferedBytes >= configuration.maxBodyBytes, "maxBufferedBytes below maxBodyBytes")
+        let log = EventLog(logger)
         let authorizer: Authorizer
         let certificates: CertificateStore?
         let crossOrigin: CrossOrigin?
         do {
-            authorizer = try Authorizer(configuration, logger: logger)
-            certificates = try configuration.tls.map { try CertificateStore($0, logger: logger) }
+            authorizer = try Authorizer(configuration, log: log)
+            certificates = try configuration.tls.map { try CertificateStore($0, log: log) }
             crossOrigin = try CrossOrigin(configuration.corsOrigins)
         } catch {
             throw HTTPConfigurationError(description: "\(error)")
@@ -59,7 +61,8 @@ public final class HTTPIngestService: Service {
             ingest: ingest,
             observation: ObservationRoutes(
                 authorizer: authorizer, certificates: certificates, operations: operations,
-                description: OpenAPIDescription(version: configuration.serviceVersion)),
+                description: OpenAPIDescription(version: configuration.serviceVersion),
+                metrics: HealthMetrics(factory: metricsFactory)),
             management: ManagementRoutes(authorizer: authorizer, operations: operations),
             clickHouse: ClickHouseRoute(
                 configuration: configuration, authorizer: authorizer, routes: routes, ingest: ingest),
@@ -77,7 +80,7 @@ public final class HTTPIngestService: Service {
                 address: .hostname(configuration.host, port: configuration.port),
                 backlog: 1_024,
                 availableConnectionsDelegate: MaximumAvailableConnections(
-                    DescriptorLimit.connections(configuration.maxConnections, logger: logger))),
+                    DescriptorLimit.connections(configuration.maxConnections, log: log))),
             onServerRunning: { channel in port.announce(channel.localAddress?.port ?? configuration.port) },
             eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             logger: logger)
