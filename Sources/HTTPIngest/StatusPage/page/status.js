@@ -92,7 +92,7 @@
   // An answer that says no. `needsToken` is whether another token may help.
   class Refusal extends Error {
     constructor(status, detail) {
-      super(detail);
+      super(status === 401 ? "The service asks for a token with the right “operations”." : detail);
       this.needsToken = status === 401 || status === 403;
     }
   }
@@ -214,16 +214,15 @@
     const ages = status.streams.map((stream) => stream.oldest_event_age_seconds).filter((age) => age !== null);
     put(by("oldest"), ages.length ? duration(Math.max(...ages)) : "none waits");
     const share = Math.min(100, (100 * sample.stored) / status.journal.max_bytes);
-    const shareText = `${share > 0 && share < 0.1 ? "under 0.1" : tenth.format(share)} %`;
     by("fill-bar").style.width = `${share > 0 ? Math.max(0.5, share) : 0}%`;
     mark(by("fill"), "level", share >= 90 ? "bad" : share >= 70 ? "warn" : "good");
     by("fill").setAttribute("aria-valuenow", share.toFixed(1));
-    by("fill").setAttribute("aria-valuetext", shareText);
-    put(by("fill-text"), `${bytes(sample.stored)} of ${bytes(status.journal.max_bytes)} (${shareText})`);
+    put(by("fill-text"), `${bytes(sample.stored)} of ${bytes(status.journal.max_bytes)}` +
+      (share >= 0.1 ? `, ${tenth.format(share)} %` : ""));
     put(by("time-to-full"), fillText(status));
     put(by("disk-free"), status.journal.disk_free_bytes === null ? "not known" : bytes(status.journal.disk_free_bytes));
     put(by("out-rate"), rate(rates.out));
-    put(by("clickhouse-state"), status.clickhouse.healthy ? "takes events" : "does not take events");
+    put(by("clickhouse-state"), status.clickhouse.healthy ? "takes events" : "last insert failed");
     by("clickhouse-state").title = status.clickhouse.detail;
     const flying = status.streams.reduce((sum, stream) => sum + (stream.inserts_in_flight ?? 0), 0);
     put(by("in-flight"), flying === 1 ? "1 insert" : `${count(flying)} inserts`);
@@ -304,7 +303,11 @@
       put(row.letters, count(stream.dead_letters));
       const canRetry = stream.state === "held" || stream.state === "retrying";
       if (canRetry && !row.button.isConnected) row.action.append(row.button);
-      if (!canRetry && row.button.isConnected) row.button.remove();
+      if (!canRetry && row.button.isConnected) {
+        const hadFocus = document.activeElement === row.button;
+        row.button.remove();
+        if (hadFocus) by("streams").focus();
+      }
       row.button.className = stream.state === "held" ? "" : "quiet";
     });
   }
@@ -344,7 +347,9 @@
   }
 
   function showComponents(components) {
-    list(by("component-rows"), components, (component) => component.component, (component) => {
+    // Streams have their own table.
+    const others = components.filter(({ component }) => !component.startsWith("stream "));
+    list(by("component-rows"), others, (component) => component.component, (component) => {
       const node = make("li");
       const row = { node, tag: tag("off", ""), detail: make("span", "note") };
       node.append(row.tag, row.detail);
@@ -360,7 +365,7 @@
   const componentTitle = {
     journal: "New events are refused.",
     dead_letters: "The store of dead letters is full.",
-    clickhouse: "ClickHouse does not take events; they wait in the journal.",
+    clickhouse: "Inserts fail; their events wait in the journal.",
     kafka: "Kafka can't be read.",
     service: "The service is shutting down.",
     http: "The service is shutting down.",
@@ -375,7 +380,11 @@
     let isClickHouseIll = false;
     for (const { component, healthy, required, detail } of components) {
       if (healthy || component.startsWith("stream ")) continue;
-      isClickHouseIll ||= component === "clickhouse";
+      if (component === "clickhouse") {
+        isClickHouseIll = true;
+        // The reason of a held stream is told already.
+        if (status.streams.some((stream) => stream.state === "held" && detail.includes(stream.reason))) continue;
+      }
       const title = componentTitle[component] ?? `${component} is not well.`;
       if (troubles.some((trouble) => trouble.title === title)) continue;
       troubles.push({ level: required || component === "dead_letters" ? "bad" : "warn", title, text: detail });
@@ -398,7 +407,8 @@
     list(by("troubles"), troubles, (trouble) => trouble.title, (trouble) => {
       const node = make("li");
       const row = { node, title: make("b", "", trouble.title), text: make("span") };
-      node.append(row.title, " ", row.text);
+      if (trouble.title) node.append(row.title, " ");
+      node.append(row.text);
       return row;
     }, (row, trouble) => put(row.text, trouble.text ?? ""));
     const host = lastStatus?.host;
@@ -499,14 +509,14 @@
       say(`The event of dead letter ${letter.id} goes to ${letter.stream} again.`);
       letters.key = null;
     }));
-    discard.addEventListener("click", async () => {
-      if (!(await confirmed(`Dead letter ${letter.id} (event ${letter.event_id}) will be deleted. Nothing brings it back.`))) return;
-      act(discard, async () => {
-        await ask("DELETE", `v1/dead-letters/${letter.id}`);
-        say(`Dead letter ${letter.id} is discarded.`);
-        letters.key = null;
-      });
-    });
+    const discarding = async () => {
+      await ask("DELETE", `v1/dead-letters/${letter.id}`);
+      say(`Dead letter ${letter.id} is discarded.`);
+      letters.key = null;
+    };
+    discard.addEventListener("click", () => confirm(
+      `Dead letter ${letter.id} (event ${letter.event_id}) will be deleted. Nothing brings it back.`,
+      () => act(discard, discarding)));
     node.append(head, message, make("p", "letter-id", letter.event_id), actions);
     return row;
   }
@@ -523,7 +533,7 @@
   // Runs what a button does; the numbers afterwards are asked for at once.
   async function act(button, work) {
     button.disabled = true;
-    const hadFocus = document.activeElement === button;
+    const panel = button.closest("section");
     try {
       await work();
     } catch (error) {
@@ -533,20 +543,23 @@
       else throw error;
     } finally {
       button.disabled = false;
-      if (hadFocus && button.isConnected && !document.querySelector("dialog[open]")) button.focus();
+      // A disabled button, and one that is gone, has lost the focus.
+      if (document.activeElement === document.body) (button.isConnected ? button : panel).focus();
       schedule(0);
     }
   }
 
-  function confirmed(text) {
-    const dialog = by("confirm");
+  // What the open question is about. Only its own button does it: a `close` event may come after the next question.
+  let work = null;
+  function confirm(text, whenConfirmed) {
     put(by("confirm-text"), text);
-    dialog.returnValue = "cancel";
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-    });
+    work = whenConfirmed;
+    by("confirm").showModal();
   }
+  by("confirm").addEventListener("submit", (event) => {
+    if (event.submitter?.value === "yes") work?.();
+    work = null;
+  });
 
   function askForToken(reason) {
     const dialog = by("token");
@@ -576,6 +589,7 @@
     letters.key = null;
     schedule(0);
   });
+  by("token-cancel").addEventListener("click", () => by("token").close("cancel"));
   const change = "A token with the right “operations” shows and does more.";
   by("token-open").addEventListener("click", () => askForToken(change));
   by("letters-token").addEventListener("click", () => askForToken(change));
@@ -614,8 +628,9 @@
     showComponents(components);
     const troubles = troublesOf(status, components);
     if (troubles.length === 0) return showVerdict("good", "All is well", []);
-    const others = troubles.length - 1;
-    showVerdict(troubles[0].level, others === 0 ? "One thing needs a look" : `${troubles.length} things need a look`, troubles);
+    const [worst, ...others] = troubles;
+    if (others.length === 0) showVerdict(worst.level, worst.title, [{ ...worst, title: "" }]);
+    else showVerdict(worst.level, `${troubles.length} things need a look`, troubles);
   }
 
   async function poll() {
@@ -638,7 +653,7 @@
       if (error instanceof Refusal && error.needsToken) {
         connection("token", "Needs a token");
         by("token-open").hidden = false;
-        showVerdict("warn", "A token is needed to look", [{ title: "The service says:", text: error.message }]);
+        showVerdict("warn", "A token is needed to look", [{ title: "", text: error.message }]);
         delay = SLOWEST_POLL_MS;
         if (!isTokenRefused) askForToken(error.message);
         isTokenRefused = true;
@@ -649,7 +664,7 @@
         connection("lost", since);
         const text = error instanceof Refusal ? error.message : "The service does not answer.";
         showVerdict("bad", since, [{ title: text,
-          text: `Trying again every ${delay / 1000} s.${lastStatus ? " What is below is as of then." : ""}` }]);
+          text: `Trying again in ${delay / 1000} s.${lastStatus ? " What is below is as of then." : ""}` }]);
       } else {
         throw error;
       }
@@ -662,6 +677,5 @@
 
   document.addEventListener("visibilitychange", () => { if (!document.hidden) schedule(0); });
   window.addEventListener("online", () => schedule(0));
-  by("letters").tabIndex = -1;
   poll();
 })();
