@@ -101,6 +101,12 @@ final class Operations: ServiceOperations {
         try deadLetters.list(filter, after: after, limit: limit)
     }
 
+    func newestDeadLettersDocument(
+        _ filter: DeadLetterFilter, limit: Int
+    ) async throws(OperationFailure) -> [UInt8] {
+        try deadLetters.listNewest(filter, limit: limit)
+    }
+
     func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8] {
         try deadLetters.show(number)
     }

@@ -11,6 +11,7 @@ import Testing
         ("?stream=shop.clicks&kind=row_data", "stream=shop.clicks kind=row_data after=0 limit=100"),
         ("?after=18446744073709551615&limit=1000", "all after=18446744073709551615 limit=1000"),
         ("?limit=1&after=0", "all after=0 limit=1"),
+        ("?order=oldest&after=7", "all after=7 limit=100"),
         ("?stream=caf%C3%A9%26%3D%25&kind=a+b", "stream=café&=% kind=a+b after=0 limit=100"),
         ("?since=1795403723772&until=0", "since=1795403723772 until=0 after=0 limit=100"),
         ("?since=1970-01-01T00:00:00Z&until=2026-11-23", "since=0 until=1795392000000 after=0 limit=100"),
@@ -30,6 +31,15 @@ import Testing
         }
     }
 
+    @Test func theNewestComeFirstWhereThatIsAskedFor() async throws {
+        try await withServer { server in
+            let all = try await server.get("/v1/dead-letters?order=newest&limit=10")
+            let some = try await server.get("/v1/dead-letters?kind=row_data&order=newest")
+            #expect(all.status == 200 && some.status == 200)
+            #expect(server.operations.orders == ["newest all limit=10", "newest kind=row_data limit=100"])
+        }
+    }
+
     static let badFilters = [
         "stream=", "kind", "stream=a&stream=b", "steam=a", "since=", "since=-1", "since=yesterday", "since=%ff",
         "since=2026-02-29", "since=2026-11-23T01:58:00", "since=2026-11-23T24:00:00Z", "since=2026-11-23T01:58:00.Z",
@@ -40,7 +50,8 @@ import Testing
     @Test(
         arguments: badFilters + [
             "limit=0", "limit=1001", "limit=-1", "limit=+1", "limit=", "limit=1e2", "limit=99999999999999999999999999",
-            "after=-1", "after=18446744073709551616", "after=x", "all=true",
+            "after=-1", "after=18446744073709551616", "after=x", "all=true", "order=", "order=desc",
+            "order=newest&after=1",
         ])
     func badListings(query: String) async throws {
         try await withServer { server in

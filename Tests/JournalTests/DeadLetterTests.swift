@@ -384,6 +384,20 @@ import Testing
         #expect(try numbers(.init(until: 1_700_000_000_123)).isEmpty)
         #expect(try numbers(.init(since: 1_700_000_000_123)).count == 2_502)
         #expect(try journal.deadLetterNumbers(matching: .init(kind: "row_data")).count == 2_500)
+        func newest(_ filter: DeadLetterFilter = .init(), limit: Int = 10_000) throws -> [UInt64] {
+            try journal.newestDeadLetters(matching: filter, limit: limit).map(\.number)
+        }
+        #expect(try newest() == (1...2_502).reversed())
+        #expect(try newest(limit: 3) == [2_502, 2_501, 2_500] && newest(limit: 0).isEmpty)
+        #expect(try newest(.init(kind: "row_data"), limit: 2) == [2_500, 2_499])
+        _ = try await journal.discardDeadLetters([2_500, 2_502] + Array(2...2_400))
+        #expect(try newest(limit: 2) == [2_501, 2_499] && newest().last == 1)
+        #expect(try journal.newestDeadLetters(matching: .init(), limit: 1)[0].letter.payload.isEmpty)
+    }
+
+    @Test func anEmptyStoreHasNoNewest() throws {
+        let fixture = try JournalFixture()
+        #expect(try fixture.journal.newestDeadLetters(matching: .init(), limit: 5).isEmpty)
     }
 
     @Test func documentsHaveTheContractsForm() throws {
