@@ -96,12 +96,12 @@ struct StatusSample: Sendable {
     /// On our monotonic clock, in seconds. The service has answered between the two.
     let askedAt: Double
     let answeredAt: Double
+}
 
+extension StatusSample {
     /// - Throws: `DecodingError` for what is no status.
     init(document: [UInt8], askedAt: Double, answeredAt: Double) throws {
-        status = try JSONDecoder().decode(ServiceStatus.self, from: Data(document))
-        self.document = document
-        self.askedAt = askedAt
-        self.answeredAt = answeredAt
+        let status = try JSONDecoder().decode(ServiceStatus.self, from: Data(document))
+        self.init(status: status, document: document, askedAt: askedAt, answeredAt: answeredAt)
     }
 }

@@ -50,9 +50,10 @@ struct StyledLine: Sendable, Equatable {
         guard width > columns else { return self }
         var line = StyledLine()
         for piece in pieces {
-            let left = columns - line.width
-            guard left > 0 else { break }
-            line.append(TextColumns.cut(piece.text, to: left), piece.style)
+            let text = TextColumns.cut(piece.text, to: columns - line.width)
+            line.append(text, piece.style)
+            // What comes behind a cut would look as if nothing were missing.
+            if text != piece.text { break }
         }
         return line
     }
