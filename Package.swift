@@ -87,7 +87,8 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
-            swiftSettings: strict),
+            // Part of the program: no folder of resources has to be installed beside it.
+            resources: [.embedInCode("StatusPage/page")], swiftSettings: strict),
         .target(name: "Pipeline", dependencies: ["IngestCore", "Journal", logging, metrics], swiftSettings: strict),
         .target(
             name: "Observability",

@@ -77,6 +77,9 @@ public protocol ServiceOperations: Sendable {
         _ filter: DeadLetterFilter, after: UInt64, limit: Int
     ) async throws(OperationFailure) -> [UInt8]
 
+    /// The dead letters that match with the highest numbers, the newest first, as above without `next_after`.
+    func newestDeadLettersDocument(_ filter: DeadLetterFilter, limit: Int) async throws(OperationFailure) -> [UInt8]
+
     /// One dead letter with its payload, as a JSON document.
     func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8]
 

@@ -22,7 +22,7 @@ struct DeadLetterScan {
     ) throws -> [StoredDeadLetter] {
         var letters: [StoredDeadLetter] = []
         var bytes = 0
-        try scan(filter, after: after) { number, record, awaitsForwarding in
+        try scan(filter, from: .after(after)) { number, record, awaitsForwarding in
             guard letters.count < limit else { return false }
             letters.append(try stored(number, record, awaitsForwarding, withPayload: withPayload))
             bytes += record.bytes.count
@@ -31,10 +31,21 @@ struct DeadLetterScan {
         return letters
     }
 
+    /// The letters that fit with the highest numbers, the newest first.
+    func newest(matching filter: DeadLetterFilter, limit: Int) throws -> [StoredDeadLetter] {
+        var letters: [StoredDeadLetter] = []
+        try scan(filter, from: .newest) { number, record, awaitsForwarding in
+            guard letters.count < limit else { return false }
+            letters.append(try stored(number, record, awaitsForwarding, withPayload: false))
+            return letters.count < limit
+        }
+        return letters
+    }
+
     /// The numbers below `end` of all letters that fit, in order.
     func numbers(matching filter: DeadLetterFilter, before end: UInt64) throws -> [UInt64] {
         var numbers: [UInt64] = []
-        try scan(filter, after: 0) { number, _, _ in
+        try scan(filter, from: .after(0)) { number, _, _ in
             guard number < end else { return false }
             numbers.append(number)
             return true
@@ -51,9 +62,16 @@ struct DeadLetterScan {
         }
     }
 
-    /// Passes the letters that fit to `body`, in order, until it returns false.
+    private enum Start: Equatable {
+        /// In order, from the letter behind this number on.
+        case after(UInt64)
+        /// Backwards.
+        case newest
+    }
+
+    /// Passes the letters that fit to `body` until it returns false.
     private func scan(
-        _ filter: DeadLetterFilter, after: UInt64,
+        _ filter: DeadLetterFilter, from start: Start,
         _ body: (_ number: UInt64, DeadLetterRecord, _ awaitsForwarding: Bool) throws -> Bool
     ) throws {
         let kind = try filter.kind.map { try DeadLetterRecord.kindMember($0) }
@@ -63,12 +81,21 @@ struct DeadLetterScan {
             if let until = filter.until, record.failedAt >= until { return false }
             return kind.map { record.isOfKind($0) } ?? true
         }
-        var position = after
-        var isDone = position == .max
+        // Numbers begin with 1.
+        let isBackwards = start == .newest
+        var position = if case .after(let number) = start { number } else { UInt64.max }
+        var isDone = !isBackwards && position == .max
         while !isDone {
             try environment.read { transaction in
                 let cursor = try transaction.cursor(tables.deadLetters)
-                var found = try cursor.seek(NumberKey(number: position + 1))
+                var found: Cursor.Record?
+                if isBackwards {
+                    // The next one above may be gone by now; without one the last is below.
+                    let above = try cursor.seek(NumberKey(number: position))
+                    found = try above == nil ? cursor.last() : cursor.previous()
+                } else {
+                    found = try cursor.seek(NumberKey(number: position + 1))
+                }
                 var scanned = (letters: 0, bytes: 0)
                 while let letter = found {
                     let number = try NumberKey(letter.key).number
@@ -81,7 +108,7 @@ struct DeadLetterScan {
                     scanned.letters += 1
                     scanned.bytes += letter.value.count
                     guard scanned.letters < Self.scannedLetters, scanned.bytes < Self.scannedBytes else { return }
-                    found = try cursor.next()
+                    found = try isBackwards ? cursor.previous() : cursor.next()
                 }
                 isDone = true
             }

@@ -13,6 +13,12 @@ extension Journal {
         try deadLetterScan.letters(matching: filter, after: after, limit: limit, withPayload: withPayload)
     }
 
+    /// The letters with the highest numbers that fit, the newest first, without their payloads.
+    /// - Throws: `JournalError`.
+    public func newestDeadLetters(matching filter: DeadLetterFilter, limit: Int) throws -> [StoredDeadLetter] {
+        try deadLetterScan.newest(matching: filter, limit: limit)
+    }
+
     /// The numbers of all letters that fit at the time of the call, in order. What is to be done with all of them must
     /// start from here: an event that is sent again and rejected again is a new letter that fits as well.
     /// - Throws: `JournalError`.

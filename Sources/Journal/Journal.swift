@@ -231,6 +231,12 @@ public final class Journal: EventIntake, Sendable {
         return Snapshot(state, refusal, environment)
     }
 
+    /// Bytes of entries that it may hold.
+    public var maxBytes: Int { configuration.maxBytes }
+
+    /// Bytes that are free on its disk for this process; `nil` if the file system won't say. Asks each time.
+    public var freeDiskBytes: UInt64? { JournalDirectory.freeDiskBytes(configuration.path) }
+
     /// Looks into a journal that another process may have open; changes nothing.
     /// - Throws: `JournalError`.
     public static func inspect(path: String) throws(JournalError) -> Snapshot {

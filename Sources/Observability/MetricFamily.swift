@@ -48,6 +48,8 @@ struct MetricFamily {
     struct Series {
         /// Rendered labels.
         let labels: String
+        /// The same as they were given, for readers within the process.
+        let dimensions: [(String, String)]
         let storage: MetricStorage
         /// Handles made and not yet destroyed.
         var handles = 1
@@ -71,10 +73,10 @@ struct MetricFamily {
     }
 
     /// Adds a series with its first handle. There must be none with these labels.
-    mutating func insert(_ storage: MetricStorage, labels: String) {
+    mutating func insert(_ storage: MetricStorage, labels: String, dimensions: [(String, String)] = []) {
         let (index, isPresent) = position(of: labels)
         precondition(!isPresent, "two series with the same labels")
-        series.insert(Series(labels: labels, storage: storage), at: index)
+        series.insert(Series(labels: labels, dimensions: dimensions, storage: storage), at: index)
     }
 
     /// Gives up a handle.

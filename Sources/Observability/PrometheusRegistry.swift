@@ -80,6 +80,17 @@ public final class PrometheusRegistry: MetricsFactory {
         return bytes
     }
 
+    /// What a counter has counted so far, by labels; empty if there is no such counter. For those who show the same
+    /// numbers elsewhere.
+    /// - Parameter metric: its name in Prometheus's text.
+    public func counts(of metric: String) -> [(labels: [String: String], value: Int64)] {
+        (state.withLock { $0.families[metric] }?.series ?? []).compactMap { series in
+            guard case .counter(let counter) = series.storage else { return nil }
+            let labels = Dictionary(series.dimensions, uniquingKeysWith: { first, _ in first })
+            return (labels, counter.wholeValue ?? Int64(counter.value))
+        }
+    }
+
     // MARK: - Making handles (swift-metrics calls these)
 
     /// A counter that takes whole increments; shares its series with `makeFloatingPointCounter`.
@@ -142,7 +153,7 @@ public final class PrometheusRegistry: MetricsFactory {
             }
             let storage = MetricStorage(
                 kind, bounds: descriptions[name]?.buckets ?? MetricDescription.secondsBuckets)
-            state.families[name]!.insert(storage, labels: labels)
+            state.families[name]!.insert(storage, labels: labels, dimensions: dimensions)
             state.places[storage.identity] = (name, labels)
             return .found(storage)
         }

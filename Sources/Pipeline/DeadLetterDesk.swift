@@ -25,6 +25,14 @@ public struct DeadLetterDesk: Sendable {
         }
     }
 
+    /// As `ServiceOperations.newestDeadLettersDocument`.
+    public func listNewest(_ filter: DeadLetterFilter, limit: Int) throws(OperationFailure) -> [UInt8] {
+        try attempt {
+            let letters = try journal.newestDeadLetters(matching: filter, limit: limit)
+            return try Journal.document(forPage: letters, limit: .max, forwards: forwards)
+        }
+    }
+
     /// As `ServiceOperations.deadLetterDocument`.
     public func show(_ number: UInt64) throws(OperationFailure) -> [UInt8] {
         let document = try attempt {

@@ -120,9 +120,22 @@ public final class Pipeline: Sendable {
         }
     }
 
+    /// Seconds since the oldest event that is not delivered was taken, by table; without streams that have none. Reads
+    /// one entry's header for each stream.
+    public var oldestEventAges: [String: Double] {
+        let snapshot = journal.snapshot
+        return oldestAges(snapshot).reduce(into: [:]) { ages, age in
+            ages[snapshot.streams[age.key]!.stream.table] = age.value
+        }
+    }
+
     /// Sets the gauges; to be called before metrics are rendered. Reads one entry's header for each stream.
     public func updateGauges() {
         let snapshot = journal.snapshot
+        metrics.scrape(snapshot, oldestAge: oldestAges(snapshot), views: flusher.views)
+    }
+
+    private func oldestAges(_ snapshot: Journal.Snapshot) -> [StreamID: Double] {
         let now = WallClock.milliseconds
         var oldestAge: [StreamID: Double] = [:]
         for (id, state) in snapshot.streams where state.pendingEvents > 0 {
@@ -134,6 +147,6 @@ public final class Pipeline: Sendable {
             else { continue }
             oldestAge[id] = max(0, Double(now - plan.receivedAt) / 1_000)
         }
-        metrics.scrape(snapshot, oldestAge: oldestAge, views: flusher.views)
+        return oldestAge
     }
 }

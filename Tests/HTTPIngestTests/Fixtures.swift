@@ -158,6 +158,12 @@ final class ScriptedOperations: ServiceOperations {
         try take("list \(filter.words) after=\(after) limit=\(limit)")
         return Array(#"{"dead_letters":[]}"#.utf8)
     }
+    func newestDeadLettersDocument(
+        _ filter: DeadLetterFilter, limit: Int
+    ) async throws(OperationFailure) -> [UInt8] {
+        try take("newest \(filter.words) limit=\(limit)")
+        return Array(#"{"dead_letters":[]}"#.utf8)
+    }
     func deadLetterDocument(_ number: UInt64) async throws(OperationFailure) -> [UInt8] {
         try take("show \(number)")
         return Array(#"{"id":\#(number)}"#.utf8)

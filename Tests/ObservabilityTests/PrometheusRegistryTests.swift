@@ -52,6 +52,23 @@ import Testing
         #expect(String(decoding: registry.render(), as: UTF8.self) == expected)
     }
 
+    @Test func countsCanBeRead() throws {
+        let registry = registry()
+        let counter = Counter(
+            label: "ingest.events_total", dimensions: [("stream", "a\"b\n"), ("stream", "x")], factory: registry)
+        counter.increment(by: 7)
+        Counter(label: "ingest.events_total", factory: registry).increment()
+        Gauge(label: "size", factory: registry).record(3)
+        let counts = registry.counts(of: "ingest_events_total")
+        #expect(counts.map(\.labels) == [[:], ["stream": "a\"b\n"]])
+        #expect(counts.map(\.value) == [1, 7])
+        counter.increment()
+        #expect(registry.counts(of: "ingest_events_total").last?.value == 8)
+        #expect(registry.counts(of: "size").isEmpty && registry.counts(of: "other").isEmpty)
+        counter.destroy()
+        #expect(registry.counts(of: "ingest_events_total").count == 1)
+    }
+
     @Test func everyKindOfHandleComesBackFromTheText() throws {
         let registry = registry([
             MetricDescription(name: "sizes", help: "Sizes.", buckets: MetricDescription.countBuckets)

@@ -105,6 +105,25 @@ struct ClickHouseParameters {
 
 /// Base64 of RFC 4648, section 4.
 enum Base64 {
+    private static let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+
+    static func encode(_ bytes: some Sequence<UInt8>) -> String {
+        var text = ""
+        var bits: UInt32 = 0
+        var count = 0
+        for byte in bytes {
+            bits = bits << 8 | UInt32(byte)
+            count += 8
+            while count >= 6 {
+                count -= 6
+                text.append(digits[Int(bits >> UInt32(count) & 63)])
+            }
+        }
+        if count > 0 { text.append(digits[Int(bits << UInt32(6 - count) & 63)]) }
+        while text.utf8.count % 4 > 0 { text.append("=") }
+        return text
+    }
+
     /// The decoded bytes; `nil` if it is none. Padding may lack.
     static func decode(_ text: some Sequence<UInt8>) -> [UInt8]? {
         var bytes: [UInt8] = []

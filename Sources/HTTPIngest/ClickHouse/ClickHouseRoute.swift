@@ -36,8 +36,10 @@ final class ClickHouseRoute: Sendable {
     ) async throws -> (Answer, isBodyRead: Bool) {
         var id: String?
         do {
-            if route == .ping || request.method != .post && request.uri.query?.isEmpty ?? true {
-                return (try ping(isDraining: isDraining), false)
+            if route == .ping || StatusPage.isNegotiated(request) {
+                var answer = try ping(isDraining: isDraining)
+                if route != .ping { answer.headers[.vary] = "Accept" }
+                return (answer, false)
             }
             let parameters = try ClickHouseParameters(request.uri.query, request.headers)
             id = parameters.queryID ?? Self.makeQueryID()

@@ -280,29 +280,63 @@ extension OpenAPIDescription {
             Status:
               type: object
               description: Members may be added.
-              required: [version, uptime_seconds, journal, streams, dead_letters, clickhouse, kafka]
+              required:
+                [version, host, time, uptime_seconds, journal, sources, streams, dead_letters, clickhouse, kafka]
               properties:
                 version: { type: string }
+                host: { type: string, description: The machine's or the container's name. }
+                time: { type: string, format: date-time, description: When this was so. }
                 uptime_seconds: { type: number, minimum: 0 }
                 journal:
                   type: object
-                  required: [id, stored_bytes, file_bytes, dead_letters]
+                  required: [id, stored_bytes, max_bytes, disk_free_bytes, file_bytes, dead_letters]
                   properties:
                     id: { type: string }
-                    stored_bytes: { type: integer }
+                    stored_bytes: { type: integer, minimum: 0 }
+                    max_bytes: { type: integer, minimum: 1, description: JOURNAL_MAX_BYTES. }
+                    disk_free_bytes: { type: [integer, "null"], minimum: 0, description: Null if it is not known. }
                     file_bytes: { type: integer }
                     dead_letters: { type: integer }
                     refusing: { type: string, description: Why no events are accepted. }
+                sources:
+                  type: array
+                  description: What came in since the start of the process; as in ingest_events_total.
+                  items:
+                    type: object
+                    required: [source, stream, accepted_events, rejected_events, dead_letter_events]
+                    properties:
+                      source: { enum: [http, kafka] }
+                      stream: { type: string }
+                      accepted_events: { type: integer, minimum: 0 }
+                      rejected_events:
+                        type: integer
+                        minimum: 0
+                        description: Bad, or there was no room; nothing of them is kept.
+                      dead_letter_events: { type: integer, minimum: 0, description: Bad, and kept as dead letters. }
                 streams:
                   type: array
                   items:
                     type: object
-                    required: [stream, state, pending_events, next_sequence, flushed_position]
+                    required:
+                      - stream
+                      - state
+                      - pending_events
+                      - oldest_event_age_seconds
+                      - inserted_events
+                      - dead_letters
+                      - next_sequence
+                      - flushed_position
                     properties:
                       stream: { type: string }
                       state: { type: string }
                       reason: { type: string }
                       pending_events: { type: integer }
+                      oldest_event_age_seconds:
+                        type: [number, "null"]
+                        minimum: 0
+                        description: Null if nothing is pending.
+                      inserted_events: { type: integer, minimum: 0, description: Since the start of the process. }
+                      dead_letters: { type: integer, minimum: 0, description: Since the start of the process. }
                       next_sequence: { type: integer }
                       flushed_position: { type: integer }
                       stored_bytes: { type: integer }

@@ -5,7 +5,7 @@ extension OpenAPIDescription {
             get:
               tags: [dead letters]
               operationId: listDeadLetters
-              summary: Lists dead letters, without their payloads, in order of their numbers.
+              summary: Lists dead letters, without their payloads, in order of their numbers or the newest first.
               security: *optional
               parameters:
                 - $ref: "#/components/parameters/stream"
@@ -19,6 +19,10 @@ extension OpenAPIDescription {
                 - name: limit
                   in: query
                   schema: { type: integer, minimum: 1, maximum: 1000, default: 100 }
+                - name: order
+                  in: query
+                  description: With `newest` those with the highest numbers come, the newest first, and not with `after`.
+                  schema: { enum: [oldest, newest], default: oldest }
               responses:
                 "200":
                   description: A page of letters.

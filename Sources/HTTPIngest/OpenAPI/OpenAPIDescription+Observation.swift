@@ -142,7 +142,10 @@ extension OpenAPIDescription {
             get:
               tags: [clickhouse]
               operationId: select
-              summary: SELECT of what clients ask first; without parameters as /ping.
+              summary: SELECT of what clients ask first; without parameters as /ping, and for browsers the status page.
+              description: |
+                Without parameters a client whose header `Accept` names `text/html` gets a page that shows /v1/status to people.
+                It holds no data and needs no token.
               security: &clickHouseSecurity [{}, bearer: [], basic: [], clickHouseKey: [], password: []]
               parameters: &clickHouseParameters
                 - name: query
@@ -176,6 +179,9 @@ extension OpenAPIDescription {
                     X-ClickHouse-Server-Display-Name: { schema: { type: string } }
                     X-ClickHouse-Format: { schema: { type: string } }
                     X-ClickHouse-Timezone: { schema: { type: string } }
+                    Vary: { description: "Accept, without parameters.", schema: { type: string } }
+                    ETag: { description: Of the page., schema: { type: string } }
+                    Content-Security-Policy: { description: Of the page., schema: { type: string } }
                     X-ClickHouse-Summary:
                       description: JSON; of an INSERT, with written_rows.
                       schema: { type: string }
@@ -187,6 +193,7 @@ extension OpenAPIDescription {
                     application/json: { schema: { type: object } }
                     application/x-ndjson: { schema: { type: string } }
                     application/octet-stream: { schema: { type: string } }
+                "304": { description: "Of GET: the page is the one that If-None-Match names." }
                 "400": { $ref: "#/components/responses/Exception" }
                 "401": { $ref: "#/components/responses/Exception" }
                 "403": { $ref: "#/components/responses/Exception" }
@@ -203,7 +210,17 @@ extension OpenAPIDescription {
               operationId: headRoot
               summary: As GET, without the body.
               security: *clickHouseSecurity
-              responses: *headResponses
+              responses:
+                "200": { description: There it is. }
+                "304": { description: The page is the one that If-None-Match names. }
+                "400": { description: A parameter is wrong. }
+                "401": { description: A token is needed. }
+                "403": { description: The token is wrong or may not do this. }
+                "404": { description: There is no such table. }
+                "408": { description: The request did not come in time. }
+                "431": { description: The request's head is too large. }
+                "501": { description: That is not offered here. }
+                "503": { description: The service is shutting down. }
             post:
               tags: [clickhouse]
               operationId: insert

@@ -7,6 +7,7 @@ struct DeadLetterQuery {
     private(set) var after: UInt64 = 0
     /// The most letters to list.
     private(set) var limit = 100
+    private(set) var isNewestFirst = false
 
     /// - Parameter query: of a request that lists.
     /// - Throws: `Problem` 400.
@@ -21,10 +22,14 @@ struct DeadLetterQuery {
                     throw .badParameter("limit is a number from 1 to 1000")
                 }
                 limit = Int(number)
+            case "order":
+                guard value == "oldest" || value == "newest" else { throw .badParameter("order is oldest or newest") }
+                isNewestFirst = value == "newest"
             default:
                 try read(name, value)
             }
         }
+        guard !isNewestFirst || after == 0 else { throw .badParameter("order=newest goes without after") }
     }
 
     /// - Parameter query: of a request that changes what it fits. All letters must be asked for by name: a variable

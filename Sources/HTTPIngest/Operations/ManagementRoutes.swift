@@ -29,7 +29,11 @@ struct ManagementRoutes: Sendable {
         case .deadLetters:
             let query = try DeadLetterQuery(listing: query)
             return try await perform { () async throws(OperationFailure) in
-                .json(try await operations.deadLettersDocument(query.filter, after: query.after, limit: query.limit))
+                .json(
+                    query.isNewestFirst
+                        ? try await operations.newestDeadLettersDocument(query.filter, limit: query.limit)
+                        : try await operations.deadLettersDocument(
+                            query.filter, after: query.after, limit: query.limit))
             }
         case .retryDeadLetters:
             return try await retry(.matching(DeadLetterQuery(changing: query).filter))

@@ -34,7 +34,9 @@ struct ObservationRoutes: Sendable {
                 body: ByteBuffer(bytes: operations.metricsText()))
         case .status:
             try authorizer.check(request.headers, for: .observation)
-            return .json(operations.statusDocument())
+            var answer = Answer.json(operations.statusDocument())
+            answer.headers[.cacheControl] = "no-store"
+            return answer
         case .description:
             return description.answer
         }

@@ -22,6 +22,15 @@ enum AcceptHeader {
         return isAllowed
     }
 
+    /// Whether a client asks for a type by its full name.
+    /// - Parameters: as above.
+    static func names(_ type: String, _ value: String) -> Bool {
+        value.split(separator: ",").contains { element in
+            let parts = element.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" }.lowercased() }
+            return parts.first == type && !parts.dropFirst().contains { isZeroWeight($0) }
+        }
+    }
+
     /// Whether a parameter is `q=0`, `q=0.0` and so on.
     private static func isZeroWeight(_ parameter: String) -> Bool {
         parameter.hasPrefix("q=0") && parameter.dropFirst(3).allSatisfy { $0 == "0" || $0 == "." }

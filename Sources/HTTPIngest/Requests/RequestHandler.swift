@@ -10,6 +10,7 @@ final class RequestHandler: Sendable {
     private let observation: ObservationRoutes
     private let management: ManagementRoutes
     private let clickHouse: ClickHouseRoute
+    private let statusPage = StatusPage()
     /// `nil` while no origin is configured.
     private let crossOrigin: CrossOrigin?
     private let date = HTTPDate()
@@ -77,6 +78,8 @@ final class RequestHandler: Sendable {
             let admission = try ingest.admit(request, stream: stream, isDraining: isDraining)
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
+        case .clickHouse(.query) where StatusPage.isAskedFor(by: request):
+            answer = statusPage.answer(to: request)
         case .clickHouse(let route):
             let (clickHouseAnswer, isBodyRead) = try await clickHouse.answer(
                 to: request, at: route, &body, isDraining: isDraining, writer)

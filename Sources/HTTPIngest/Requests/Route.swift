@@ -80,7 +80,7 @@ enum Route: Equatable {
         case .observation(.description): "application/yaml"
         // A health check says yes or no by its status.
         case .observation(.liveness), .observation(.readiness): nil
-        // Neither does ClickHouse look at it.
+        // Neither does ClickHouse look at it; `StatusPage` chooses by it.
         case .clickHouse: nil
         case .observation(.status), .management, .events: "application/json"
         }
