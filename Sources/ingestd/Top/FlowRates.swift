@@ -20,7 +20,7 @@ struct FlowRates: Sendable, Equatable {
     }
 
     /// Two answers that are closer to each other say nothing.
-    private static let shortestSeconds = 0.05
+    private static let shortestSeconds = 0.01
 
     /// The time between the answers.
     let seconds: Double

@@ -195,7 +195,7 @@ struct TopPicture {
         if let limit = journal.max_bytes, limit > 0 {
             let share = min(1, max(0, Double(journal.stored_bytes) / Double(limit)))
             style = share >= 0.9 ? .bad : share >= 0.7 ? .warning : .good
-            let cells = min(40, columns - 60)
+            let cells = min(24, columns - 60)
             if cells >= 10 {
                 let filled = Int((share * Double(cells)).rounded(.up))
                 line.append("[")

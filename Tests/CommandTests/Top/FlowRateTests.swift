@@ -89,7 +89,7 @@ import Testing
 
     @Test func twoAnswersAtOnceSayNothing() {
         #expect(FlowRates(from: Fixture.sample(after: 0), to: Fixture.sample(after: 0)) == nil)
-        #expect(FlowRates(from: Fixture.sample(after: 0), to: Fixture.sample(after: 0.01)) == nil)
+        #expect(FlowRates(from: Fixture.sample(after: 0), to: Fixture.sample(after: 0.001)) == nil)
     }
 
     @Test func forecasts() throws {

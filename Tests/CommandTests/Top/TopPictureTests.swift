@@ -41,7 +41,7 @@ import Testing
             lines(Fixture.quiet, .totals) == [
                 "ingestd 1.2.3  connected  ingest-1  up 1m40s  http://127.0.0.1:8080", "healthy", "",
                 "sources 0  ->  journal, waiting 0  ->  ClickHouse 0  since the start",
-                "journal [........................................] 0 B of 9.77 KiB (0%), disk has 5.00 GiB free",
+                "journal [........................] 0 B of 9.77 KiB (0%), disk has 5.00 GiB free",
                 "dead letters 0 stored (0 B)", "", "SOURCE  STREAM  ACCEPTED  REJECTED  DEAD",
                 "http    events         0         0     0", "", "STREAM  STATE    BACKLOG  OLDEST  INSERTED  DEAD",
                 "events  running        0       -         0     0",
@@ -58,7 +58,7 @@ import Testing
         let rates = try #require(FlowRates(from: Fixture.sample(after: 0), to: now))
         let shown = lines(now.status, .rates(rates))
         #expect(shown[3] == "sources 1500/s  ->  journal, waiting 1000  ->  ClickHouse 1000/s")
-        #expect(shown[4].contains("[####################....................] 4.88 KiB of 9.77 KiB (50%), full in 2s"))
+        #expect(shown[4].contains("[############............] 4.88 KiB of 9.77 KiB (50%), full in 2s"))
         #expect(
             shown[7...8] == [
                 "SOURCE  STREAM  IN/S  ACCEPTED  REJECTED  DEAD", "http    events  1500      3000         0     0",
