@@ -133,12 +133,12 @@ class ScreenTests(unittest.TestCase):
         cls.service = Service(SHUTDOWN_TIMEOUT="0s")
         cls.addClassCleanup(cls.service.close)
 
-    def open(self, columns=100, rows=30, service=None, **variables):
+    def open(self, columns=100, rows=30, service=None, interval="0.1", **variables):
         terminal = Terminal(columns, rows, **variables)
         self.addCleanup(terminal.close)
         self.before = terminal.attributes()
         port = (service or self.service).port
-        terminal.run(BINARY, "top", "--interval", "0.1", "--http-port", str(port))
+        terminal.run(BINARY, "top", "--interval", interval, "--http-port", str(port))
         return terminal
 
     def check_restored(self, terminal):
@@ -183,6 +183,15 @@ class ScreenTests(unittest.TestCase):
         terminal.write("q")
         self.assertEqual(terminal.ended(), 0)
         self.check_restored(terminal)
+
+    def test_a_changed_window_is_drawn_at_once(self):
+        terminal = self.open(interval="1h")
+        terminal.wait("^events")
+        terminal.resize(90, 12)
+        terminal.wait_until(lambda: terminal.lines[11] == "every 1h, q quits", "the last line of twelve")
+        terminal.screen.erase_in_display(2)
+        terminal.write("\x0c")
+        terminal.wait("^events")
 
     def test_each_way_out_restores_the_terminal(self):
         terminal = self.open()
