@@ -42,10 +42,14 @@ struct TopPicture {
             top += troubles(status, columns) + [StyledLine()] + flow(status, columns)
             top.append(journal(status, columns))
             top.append(deadLetters(status, columns))
-            tables = [sourceTable(status), streamTable(status), partitionTable(status)].filter { !$0.rows.isEmpty }
+            tables = [sourceTable(status), streamTable(status), partitionTable(status)]
         }
         var lines = top
         let footer = hint.isEmpty ? [] : [StyledLine(hint, .faint)]
+        // Each of those that are shown has an empty line, its title and a row; streams matter most.
+        let room = rows.map { ($0 - top.count - footer.count) / 3 } ?? tables.count
+        let shown = [1, 2, 0].filter { tables.indices.contains($0) && !tables[$0].rows.isEmpty }.prefix(max(0, room))
+        tables = shown.sorted().map { tables[$0] }
         let heights = Self.heights(
             of: tables.map { $0.height(width: columns) }, within: rows.map { $0 - top.count - footer.count })
         for (table, height) in zip(tables, heights) {

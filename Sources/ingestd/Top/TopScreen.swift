@@ -12,14 +12,6 @@ struct TopScreen {
         case signal(UnixSignal)
     }
 
-    private enum Key {
-        static let quit: Set<UInt8> = [UInt8(ascii: "q"), UInt8(ascii: "Q"), interrupt]
-        static let interrupt: UInt8 = 3
-        static let redraw: UInt8 = 12
-        static let suspend: UInt8 = 26
-        static let escape: UInt8 = 27
-    }
-
     /// What was seen so far.
     private struct View {
         var window = SampleWindow()
@@ -91,22 +83,22 @@ struct TopScreen {
             for task in tasks { task.cancel() }
         }
         var view = View()
+        var keys = KeyReader()
         try draw(view, on: screen)
         for await event in events {
             var isDamaged = false
             switch event {
             case .looked(let result): view.add(result)
             case .pressed(let bytes):
-                // Cursor keys and the like come as sequences of which the rest means something else.
-                guard bytes.first != Key.escape else { continue }
-                if !Key.quit.isDisjoint(with: bytes) { return nil }
-                if bytes.contains(Key.suspend) {
+                let pressed = keys.read(bytes)
+                if pressed.contains(.quit) { return nil }
+                if pressed.contains(.suspend) {
                     screen.leave()
                     // As the terminal would have done: to all of the job, with this process stopped when it returns.
                     kill(0, SIGTSTP)
                     continue
                 }
-                isDamaged = bytes.contains(Key.redraw)
+                isDamaged = pressed.contains(.redraw)
             case .terminalGone: return .sighup
             case .signal(.sigwinch): isDamaged = true
             case .signal(.sigcont): isDamaged = true
@@ -125,5 +117,42 @@ struct TopScreen {
             address: service.address, connection: view.connection ?? .connecting, status: view.window.last?.status,
             content: .rates(view.rates), hint: "every \(Units.duration(interval)), q quits")
         screen.draw(picture.lines(columns: size.columns, rows: size.rows), clearing: isDamaged)
+    }
+}
+
+/// What keys mean, from the bytes that a terminal sends for them.
+struct KeyReader {
+    enum Key: Equatable {
+        case quit, suspend, redraw
+    }
+
+    /// Where it is in the bytes of one key: those of cursor keys and the like begin with an escape (ECMA-48), and may
+    /// come in pieces. What follows them means something else than by itself.
+    private enum Place {
+        case outside, behindEscape, inSequence, lastOne
+    }
+
+    private var place = Place.outside
+
+    mutating func read(_ bytes: [UInt8]) -> [Key] { bytes.compactMap { read($0) } }
+
+    private mutating func read(_ byte: UInt8) -> Key? {
+        switch (place, byte) {
+        case (_, 0x1B): place = .behindEscape
+        case (.behindEscape, UInt8(ascii: "[")): place = .inSequence
+        case (.behindEscape, UInt8(ascii: "O")): place = .lastOne
+        case (.inSequence, 0x20...0x3F): break
+        case (.behindEscape, 0x20...), (.inSequence, 0x40...), (.lastOne, 0x20...): place = .outside
+        default:
+            // Control characters are always meant.
+            place = .outside
+            switch byte {
+            case UInt8(ascii: "q"), UInt8(ascii: "Q"), 0x03: return .quit
+            case 0x0C: return .redraw
+            case 0x1A: return .suspend
+            default: return nil
+            }
+        }
+        return nil
     }
 }

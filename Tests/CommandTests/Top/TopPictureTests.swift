@@ -138,6 +138,25 @@ import Testing
         #expect(shown.contains { $0.hasPrefix("KAFKA PARTITION  LAG") })
     }
 
+    @Test func lowScreensKeepTheStreams() {
+        let low = lines(Fixture.quiet, rows: 12, hint: "q quits")
+        #expect(low.contains { $0.hasPrefix("events  running") } && !low.contains { $0.hasPrefix("SOURCE") })
+        #expect(lines(Fixture.quiet, rows: 13, hint: "q quits").contains { $0.hasPrefix("SOURCE") })
+    }
+
+    @Test(arguments: [
+        ("q", [KeyReader.Key.quit]), ("Q", [.quit]), ("\u{3}", [.quit]), ("\u{1A}", [.suspend]), ("x\u{C}", [.redraw]),
+        ("\u{1B}[A", []), ("\u{1B}Oq", []), ("\u{1B}[1;5q", []), ("\u{1B}[Aq", [.quit]), ("\u{1B}q", []),
+        ("\u{1B}\u{1B}[Bq", [.quit]), ("\u{1B}[1\u{3}", [.quit]), ("한글", []),
+    ])
+    func keys(text: String, keys: [KeyReader.Key]) {
+        var reader = KeyReader()
+        #expect(reader.read(Array(text.utf8)) == keys)
+        // The same in pieces.
+        reader = KeyReader()
+        #expect(text.utf8.flatMap { reader.read([$0]) } == keys)
+    }
+
     @Test func aServiceThatIsAway() {
         let lost = TopPicture.Connection.lost(since: "12:00:00", seconds: 75, reason: "Connection refused")
         let shown = lines(Fixture.quiet, connection: lost)
