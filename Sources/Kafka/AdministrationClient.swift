@@ -6,6 +6,8 @@ internal import IngestCore
 /// Remembers what the client last complained about. Used by the thread that polls the client.
 final class AdministrationCallbacks: ClientCallbacks, ClientHandler, @unchecked Sendable {
     private(set) var lastError: String?
+    /// Whether a broker has looked at the name and password and does not want them.
+    private(set) var isLoginRefused = false
 
     override var clientHandler: (any ClientHandler)? { self }
 
@@ -14,9 +16,20 @@ final class AdministrationCallbacks: ClientCallbacks, ClientHandler, @unchecked 
         guard code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || lastError == nil else { return }
         // Without "(after 3ms in state CONNECT, 2 identical error(s) suppressed)": the same error is the same text.
         lastError = text.firstRange(of: " (after ").map { String(text[..<$0.lowerBound]) } ?? text
+        if code == RD_KAFKA_RESP_ERR__AUTHENTICATION, Self.isBrokersWord(text) { isLoginRefused = true }
     }
 
-    func forgetError() { lastError = nil }
+    /// librdkafka (2.0.2) has the same code for a login that a broker refuses, which does not pass, and for one
+    /// during which the connection was lost, which does. What a broker has said is told by the text alone.
+    private static func isBrokersWord(_ text: String) -> Bool {
+        text.contains("SASL authentication error: ") && !text.contains("SaslAuthenticateRequest failed")
+            || text.contains("mechanism handshake failed: Broker: ")
+    }
+
+    func forgetError() {
+        lastError = nil
+        isLoginRefused = false
+    }
 }
 
 /// Asks brokers about topics. For one thread; each call waits for the answer, at most as long as it is told.
@@ -68,7 +81,9 @@ struct AdministrationClient: ~Copyable {
         let code = rd_kafka_metadata(base.pointer, 1, nil, &metadata, Int32(timeoutMilliseconds))
         rd_kafka_poll(base.pointer, 0)
         guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else {
-            throw Refusal(code: code, reason: callbacks.lastError ?? words(for: code))
+            throw Refusal(
+                code: callbacks.isLoginRefused ? RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED : code,
+                reason: callbacks.lastError ?? words(for: code))
         }
         defer { rd_kafka_metadata_destroy(metadata) }
         callbacks.forgetError()

@@ -79,7 +79,7 @@ public struct TopicAdministration: Sendable {
     /// Does it. Blocks its thread, at most about `timeoutMilliseconds`.
     /// - Parameter progress: gets a line about what is waited for, whenever that changes.
     /// - Returns: a report for each topic, in the order of the configuration, the dead letters' last.
-    /// - Throws: `TopicAdministrationFailure` if no broker has answered in time.
+    /// - Throws: `TopicAdministrationFailure` if no broker has answered in time, or at once if one refuses the login.
     public func run(progress: (String) -> Void) throws -> [TopicReport] {
         let callbacks = AdministrationCallbacks(log: log.forLibrdkafka(), wake: {})
         let client = try AdministrationClient(properties: configuration.makeProperties(), callbacks: callbacks)
@@ -93,6 +93,12 @@ public struct TopicAdministration: Sendable {
                 trouble = round.pendingReason
             } catch {
                 trouble = error.reason
+                // The same name and password will not be right later.
+                if error.code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, !round.hasMetadata {
+                    throw TopicAdministrationFailure(
+                        description: "Kafka at \(configuration.bootstrapServers) refuses the login: \(error.reason). "
+                            + "Check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+                }
                 // What can't be sent again is no reason to wait.
                 if !error.isTemporary { round.failPending(error.reason) }
             }

@@ -8,8 +8,8 @@ struct Ingestd: AsyncParsableCommand {
         abstract: "Takes events from Kafka and HTTP, keeps them safe on disk, and delivers them to ClickHouse.",
         version: Version.current,
         subcommands: [
-            ServeCommand.self, HealthCommand.self, ConfigCommand.self, JournalCommand.self, DeadLettersCommand.self,
-            KafkaCommand.self, BenchCommand.self,
+            ServeCommand.self, HealthCommand.self, TopCommand.self, ConfigCommand.self, JournalCommand.self,
+            DeadLettersCommand.self, KafkaCommand.self, BenchCommand.self,
         ])
 }
 

@@ -2,10 +2,12 @@
 """Stands in front of a Kafka broker that knows neither TLS nor SASL (librdkafka's mock), and adds them.
 
     front.py --upstream PORT [--certificate PEM --key PEM [--client-ca PEM]] [--sasl MECHANISM USER PASSWORD]
+        [--lose-logins COUNT]
 
 Listens on a free port of 127.0.0.1 and prints it. Clients are told this port wherever the
 broker's answers name the broker's own, so that they connect to nothing else. Prints "client NAME" for each client
-certificate, and "user NAME" for each user that has logged in.
+certificate, and "user NAME" for each user that has logged in. The first COUNT times that somebody shows a password it
+closes the connection without an answer, and prints "lost a login".
 
 Formats: Kafka protocol guide (ApiVersions 0-3, SaslHandshake 1, SaslAuthenticate 0-1), RFC 5802, RFC 4616.
 """
@@ -112,6 +114,7 @@ class Front:
     def __init__(self, options: argparse.Namespace) -> None:
         self.upstream: int = options.upstream
         self.sasl: list[str] | None = options.sasl
+        self.logins_to_lose: int = options.lose_logins
         self.versions: list[tuple[int, int, int]] = []
         self.port = 0
         self.context: ssl.SSLContext | None = None
@@ -161,6 +164,10 @@ class Front:
                 await write_frame(writer, head + struct.pack(">hi", error, 1) + string(mechanism))
                 exchange = Plain(user, password) if mechanism == "PLAIN" else self.scram(mechanism, user, password)
             elif key == SASL_AUTHENTICATE and exchange:
+                if self.logins_to_lose > 0:
+                    self.logins_to_lose -= 1
+                    print("lost a login", flush=True)
+                    raise Refused("as one that is starting or stopping would")
                 lifetime = struct.pack(">q", 0) if version >= 1 else b""
                 try:
                     answer = exchange.answer(body[4 : 4 + struct.unpack_from(">i", body)[0]])
@@ -217,6 +224,7 @@ def main() -> None:
     parser.add_argument("--key")
     parser.add_argument("--client-ca")
     parser.add_argument("--sasl", nargs=3)
+    parser.add_argument("--lose-logins", type=int, default=0)
     front = Front(parser.parse_args())
     try:
         asyncio.run(front.run())

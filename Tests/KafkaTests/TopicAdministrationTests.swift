@@ -186,15 +186,53 @@ import Testing
         configuration.security.caPath = certificates.authority
         configuration.security.mechanism = .scramSHA256
         configuration.security.username = "alice"
-        configuration.security.password = "wrong horse"
-        configuration.timeoutMilliseconds = 500
-        let failure = await #expect(throws: TopicAdministrationFailure.self) { try await Self.run(configuration) }
-        #expect(failure?.description.contains("wrong password") == true, "\(String(describing: failure))")
         configuration.security.password = "correct horse"
-        configuration.timeoutMilliseconds = 15_000
         let made = TopicReport.Outcome.created(partitions: 6, replication: 1, retentionMilliseconds: 7 * Self.day)
         #expect(try await Self.run(configuration).reports == [TopicReport(topic: "orders", outcome: made)])
         #expect(broker.lines.count == 1)
+    }
+
+    @Test func aRefusedLoginEndsIt() async throws {
+        let broker = try await KafkaTestServer.administration()
+        func refusal(
+            _ mechanism: KafkaSecurity.Mechanism, of offered: String, password: String
+        ) async throws -> String {
+            let front = try await KafkaTestServer.front(
+                broker.bootstrapServers, ["--sasl", offered, "alice", "correct horse"])
+            var configuration = Self.configuration(front.bootstrapServers)
+            configuration.timeoutMilliseconds = 60_000
+            configuration.security.securityProtocol = .saslPlaintext
+            configuration.security.mechanism = mechanism
+            configuration.security.username = "alice"
+            configuration.security.password = password
+            let start = ContinuousClock.now
+            let failure = await #expect(throws: TopicAdministrationFailure.self) { try await Self.run(configuration) }
+            #expect(start.duration(to: .now) < .seconds(20))
+            return failure?.description ?? ""
+        }
+        for (mechanism, offered) in [(KafkaSecurity.Mechanism.plain, "PLAIN"), (.scramSHA512, "SCRAM-SHA-512")] {
+            let text = try await refusal(mechanism, of: offered, password: "another horse")
+            #expect(text.contains("refuses the login: ") && text.contains("Authentication failed"), "\(text)")
+            #expect(text.contains("KAFKA_SASL_PASSWORD") && !text.contains("horse"), "\(text)")
+        }
+        let text = try await refusal(.plain, of: "SCRAM-SHA-256", password: "correct horse")
+        #expect(text.contains("broker's supported mechanisms: SCRAM-SHA-256. Check KAFKA_SASL_MECHANISM"), "\(text)")
+        #expect(broker.lines.isEmpty)
+    }
+
+    @Test func aLoginThatIsLostIsTriedAgain() async throws {
+        let broker = try await KafkaTestServer.administration()
+        let front = try await KafkaTestServer.front(
+            broker.bootstrapServers, ["--sasl", "PLAIN", "alice", "correct horse", "--lose-logins", "2"])
+        var configuration = Self.configuration(front.bootstrapServers, topics: ["orders"], deadLetters: nil)
+        configuration.security.securityProtocol = .saslPlaintext
+        configuration.security.mechanism = .plain
+        configuration.security.username = "alice"
+        configuration.security.password = "correct horse"
+        let (reports, _) = try await Self.run(configuration)
+        let made = TopicReport.Outcome.created(partitions: 6, replication: 1, retentionMilliseconds: 7 * Self.day)
+        #expect(reports == [TopicReport(topic: "orders", outcome: made)])
+        #expect(front.lines.count { $0 == "lost a login" } == 2)
     }
 
     @Test func badSettingsAreNamed() {

@@ -26,7 +26,7 @@ class Service:
         self.folder = tempfile.mkdtemp(prefix="ingestd-")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        environment = {
+        self._environment = {
             "PATH": os.environ["PATH"],
             "HTTP_PORT": str(self.port),
             "JOURNAL_PATH": os.path.join(self.folder, "journal"),
@@ -36,8 +36,12 @@ class Service:
             "SHUTDOWN_TIMEOUT": "1s",
             **settings,
         }
-        with open(os.path.join(self.folder, "log"), "wb") as log:
-            self.process = subprocess.Popen([BINARY, "serve"], stdout=log, stderr=log, env=environment)
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, with the journal as it was."""
+        with open(os.path.join(self.folder, "log"), "ab") as log:
+            self.process = subprocess.Popen([BINARY, "serve"], stdout=log, stderr=log, env=self._environment)
         try:
             wait_until(self._is_ready, f"ingestd is ready ({BINARY})")
         except BaseException:
@@ -66,8 +70,12 @@ class Service:
         with open(os.path.join(self.folder, "log"), encoding="utf-8") as log:
             return log.read()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Ends it; the journal stays."""
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(30)
+
+    def close(self) -> None:
+        self.stop()
         shutil.rmtree(self.folder)

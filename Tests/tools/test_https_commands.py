@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -56,14 +57,24 @@ class HTTPSCommandTests(unittest.TestCase):
         self.environment["HTTP_PORT"] = address()[1]
 
     def run_command(self, *arguments, **changes):
-        return subprocess.run(
-            [INGESTD, *arguments], env=self.environment | changes, capture_output=True, text=True, timeout=60
-        )
+        environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
+        return subprocess.run([INGESTD, *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
     def test_a_command_asks_the_service_over_tls(self):
         self.start()
         answer = self.run_command("dead-letters", "retry", "--all")
         self.assertEqual(answer.returncode, 0, answer.stderr)
+
+        picture = self.run_command("top", "--once")
+        self.assertEqual(picture.returncode, 0, picture.stderr)
+        self.assertIn(f"connected  {socket.gethostname()}", picture.stdout)
+        self.assertIn(f"https://127.0.0.1:{self.environment['HTTP_PORT']}", picture.stdout)
+
+        with open(self.path("tokens"), "w") as tokens:
+            tokens.write("events ingest\noperations operations\n")
+        for command in (["top", "--once"], ["dead-letters", "retry", "--all"]):
+            answer = self.run_command(*command, HTTP_OPERATIONS_TOKEN=None, HTTP_TOKENS_PATH=self.path("tokens"))
+            self.assertEqual(answer.returncode, 0, answer.stderr)
 
         refused = self.run_command("dead-letters", "retry", "--all", HTTP_OPERATIONS_TOKEN="events")
         self.assertEqual(refused.returncode, 1)

@@ -66,7 +66,14 @@ struct TokenSet: Sendable {
     /// Adds the tokens of a file.
     /// - Throws: `UnusableFile`, which names the line.
     mutating func add(contentsOf file: WatchedFile) throws(UnusableFile) {
-        let bytes = try file.read(limit: Self.maxFileBytes)
+        try Self.read(file) { token, rights in add(token, rights) }
+    }
+
+    /// Reads a file.
+    /// - Parameter take: gets each token; says whether it is not there already.
+    /// - Throws: `UnusableFile`, which names the line.
+    static func read(_ file: WatchedFile, take: (Substring, Rights) -> Bool) throws(UnusableFile) {
+        let bytes = try file.read(limit: maxFileBytes)
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw UnusableFile(file.path, "is not UTF-8 text")
         }
@@ -76,7 +83,7 @@ struct TokenSet: Sendable {
             let isBlank = { (byte: UInt8) in byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") || byte == 13 }
             let words = line.split(whereSeparator: isBlank).map { Substring($0) }
             guard let token = words.first, !token.hasPrefix("#") else { continue }
-            guard index < Self.maxFileLines else { throw broken("more than \(Self.maxFileLines) lines") }
+            guard index < maxFileLines else { throw broken("more than \(maxFileLines) lines") }
             guard token.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else {
                 throw broken("a token consists of visible ASCII characters")
             }
@@ -87,10 +94,29 @@ struct TokenSet: Sendable {
                 }
             }
             if words.count == 1 { rights.ingestsAll = true }
-            guard add(token, rights) else {
+            guard take(token, rights) else {
                 throw broken("the token is there already, in a line above or as one of the service's settings")
             }
         }
+    }
+}
+
+/// The file of tokens as commands see it that talk to a service.
+public enum TokensFile {
+    /// The first token in the file that has the right `operations`.
+    /// - Returns: `nil` if none has.
+    /// - Throws: `HTTPConfigurationError` if the file can't be used; it names the line and never what is in it.
+    public static func operationsToken(path: String) throws(HTTPConfigurationError) -> String? {
+        var found: Substring?
+        do throws(UnusableFile) {
+            try TokenSet.read(WatchedFile(path)) { token, rights in
+                if found == nil, rights.operates { found = token }
+                return true
+            }
+        } catch {
+            throw HTTPConfigurationError(description: "\(error)")
+        }
+        return found.map(String.init)
     }
 }
 

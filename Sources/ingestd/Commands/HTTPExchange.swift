@@ -1,3 +1,4 @@
+import Glibc
 import IngestCore
 import NIOCore
 import NIOHTTP1
@@ -35,12 +36,21 @@ enum HTTPExchange {
     /// Answers are small documents.
     private static let largestAnswer = 4 << 20
 
+    /// Why nobody could be reached, in fewer words than NIO's. All addresses of a name mostly fail for the same reason.
+    private static func words(for error: NIOConnectionError) -> String {
+        guard let first = error.connectionErrors.first?.error else {
+            return "the host has no address: \(error.dnsAError ?? error.dnsAAAAError ?? error)"
+        }
+        guard let system = first as? IOError else { return "\(first)" }
+        return String(cString: strerror(system.errnoCode))
+    }
+
     /// Sends a request without a body, and reads the answer.
     /// - Parameters:
     ///   - host: name or address; an IPv6 address without brackets.
     ///   - tls: for HTTPS.
     ///   - timeout: from connecting to the end of the answer.
-    /// - Throws: `Failure`, or NIO's errors in connecting.
+    /// - Throws: `Failure`, or NIO's errors.
     static func request(
         host: String, port: Int, tls: TLS?, method: String, target: String, headers: [(String, String)],
         timeout: Duration
@@ -48,16 +58,20 @@ enum HTTPExchange {
         let head = HTTPRequestHead(
             version: .http1_1, method: HTTPMethod(rawValue: method), uri: target,
             headers: HTTPHeaders(headers + [("Content-Length", "0"), ("Connection", "close")]))
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connectTimeout(.seconds(5))
-            .connect(host: host, port: port) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    if let tls { try channel.pipeline.syncOperations.addHandler(tls.makeHandler()) }
-                    try channel.pipeline.syncOperations.addHTTPClientHandlers()
-                    return try NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>(
-                        wrappingChannelSynchronously: channel)
+        let channel: NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>
+        do {
+            channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+                .connectTimeout(.seconds(5))
+                .connect(host: host, port: port) { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        if let tls { try channel.pipeline.syncOperations.addHandler(tls.makeHandler()) }
+                        try channel.pipeline.syncOperations.addHTTPClientHandlers()
+                        return try NIOAsyncChannel(wrappingChannelSynchronously: channel)
+                    }
                 }
-            }
+        } catch let error as NIOConnectionError {
+            throw Failure(description: words(for: error))
+        }
         let raw = channel.channel
         let expiry = raw.eventLoop.scheduleTask(in: TimeAmount(timeout)) { raw.close(promise: nil) }
         defer { expiry.cancel() }

@@ -120,6 +120,9 @@ enum CommandSettings {
     static let journal: Set = ["JOURNAL_PATH"]
     /// No tokens: health is open to all.
     static let health: Set = ["HTTP_HOST", "HTTP_PORT", "HTTP_TLS_CERTIFICATE", "HTTP_TLS_KEY"]
+    /// What a service is to be asked with that wants a token for operations.
+    static let operating = health.union(["HTTP_TOKEN", "HTTP_OPERATIONS_TOKEN", "HTTP_TOKENS_PATH"])
+    static let top = operating
     static let kafka: Set = [
         "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "KAFKA_DLQ_TOPIC", "KAFKA_PROPERTIES", "KAFKA_SECURITY_PROTOCOL",
         "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_TLS_CA", "KAFKA_TLS_CERTIFICATE",
@@ -134,11 +137,9 @@ enum CommandSettings {
     static let benchKafka: Set = ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_PROPERTIES"]
     static let deadLetters = journal.union(["KAFKA_CONSUMER_ENABLED", "KAFKA_DLQ_FORWARDING"])
     /// For changing a journal that no service has open, or asking the service that has.
-    static let changingDeadLetters = deadLetters.union([
-        "HTTP_HOST", "HTTP_PORT", "HTTP_TOKEN", "HTTP_OPERATIONS_TOKEN", "HTTP_TLS_CERTIFICATE", "HTTP_TLS_KEY",
-        "JOURNAL_MAX_BYTES",
-        "JOURNAL_HIGH_WATERMARK_PERCENT", "JOURNAL_LOW_WATERMARK_PERCENT", "JOURNAL_DEAD_LETTERS_MAX_BYTES",
-        "JOURNAL_MIN_FREE_DISK_BYTES",
+    static let changingDeadLetters = deadLetters.union(operating).union([
+        "JOURNAL_MAX_BYTES", "JOURNAL_HIGH_WATERMARK_PERCENT", "JOURNAL_LOW_WATERMARK_PERCENT",
+        "JOURNAL_DEAD_LETTERS_MAX_BYTES", "JOURNAL_MIN_FREE_DISK_BYTES",
     ])
     static let replay = journal.union([
         "CLICKHOUSE_URL", "CLICKHOUSE_DATABASE", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_COMPRESSION",

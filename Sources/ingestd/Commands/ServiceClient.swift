@@ -1,4 +1,5 @@
 import FoundationEssentials
+import HTTPIngest
 import IngestCore
 
 /// A running service as commands see it: its HTTP API.
@@ -18,6 +19,8 @@ struct ServiceClient {
     private let host: String
     private let port: Int
     private let token: String?
+    /// Why the file of tokens gave none.
+    private let tokenTrouble: String?
     /// How to talk to a service that serves HTTPS.
     private let tls: HTTPExchange.TLS?
 
@@ -30,13 +33,26 @@ struct ServiceClient {
             default: configuration.host
             }
         port = configuration.port
-        token = (configuration.operationsToken ?? configuration.token)?.value
+        (token, tokenTrouble) = Self.token(configuration)
         tls =
             if let certificate = configuration.tlsCertificate, let key = configuration.tlsKey {
                 HTTPExchange.TLS(certificatePath: certificate, keyPath: key)
             } else {
                 nil
             }
+    }
+
+    /// The token to send: with one for operations in the file, the service does not let HTTP_TOKEN operate.
+    private static func token(_ configuration: ServiceConfiguration.HTTP) -> (token: String?, trouble: String?) {
+        if let token = configuration.operationsToken { return (token.value, nil) }
+        guard let path = configuration.tokensPath else { return (configuration.token?.value, nil) }
+        do throws(HTTPConfigurationError) {
+            if let token = try TokensFile.operationsToken(path: path) { return (token, nil) }
+            return (configuration.token?.value, "no token in \(path) has the right \"operations\"")
+        } catch {
+            // Only the service may have to be able to read it. Whether that matters, its answer will tell.
+            return (configuration.token?.value, error.description)
+        }
     }
 
     /// Makes sure that the service at this address is the one that has the journal open: another one's dead letters
@@ -86,9 +102,7 @@ struct ServiceClient {
             let status: String
             let components: [Component]
         }
-        guard port != 0 else {
-            throw TerminalError("HTTP_PORT is 0: set it to the port that the service has taken")
-        }
+        try requirePort()
         do {
             let answer = try await HTTPExchange.request(
                 host: host, port: port, tls: tls, method: "GET", target: isLiveness ? "/livez" : "/readyz",
@@ -100,6 +114,25 @@ struct ServiceClient {
             let troubles = document.components.filter { !$0.healthy }.map { "\($0.component): \($0.detail)" }
             let text = ([document.status] + troubles).joined(separator: "; ")
             return Health(isGood: answer.status == 200, text: Terminal.printable(text))
+        } catch {
+            throw TerminalError("no service answers at \(address) (HTTP_HOST, HTTP_PORT): \(error)")
+        }
+    }
+
+    /// - Throws: `TerminalError` if nobody knows where the service is.
+    func requirePort() throws(TerminalError) {
+        guard port != 0 else {
+            throw TerminalError("HTTP_PORT is 0: set it to the port that the service has taken")
+        }
+    }
+
+    /// The service's status as a JSON document.
+    /// - Throws: `TerminalError` if there is no answer, or one that says no.
+    func status() async throws(TerminalError) -> [UInt8] {
+        do {
+            return try await request("GET", "/v1/status", within: Self.healthPatience)
+        } catch let refusal as Failure {
+            throw TerminalError("the service at \(address): \(refusal)")
         } catch {
             throw TerminalError("no service answers at \(address) (HTTP_HOST, HTTP_PORT): \(error)")
         }
@@ -121,7 +154,8 @@ struct ServiceClient {
         return DeadLetterChange(changed: change.changed, notRetryable: change.not_retryable)
     }
 
-    private var address: String {
+    /// Where the service is: a URL.
+    var address: String {
         "\(tls == nil ? "http" : "https")://\(host.contains(":") ? "[\(host)]" : host):\(port)"
     }
 
@@ -161,7 +195,7 @@ struct ServiceClient {
                 throw Failure(
                     description:
                         "the service wants its token: HTTP_OPERATIONS_TOKEN, or else HTTP_TOKEN, is missing or another one"
-                )
+                        + (tokenTrouble.map { " (\($0))" } ?? ""))
             default:
                 let problem = Result { try JSONDecoder().decode(Problem.self, from: Data(answer.body)) }
                 if case .success(let problem) = problem { throw Failure(description: problem.detail) }

@@ -17,7 +17,7 @@ struct ConfigurationLoader: Sendable {
         var load = Load(flags: flags, environment: environment, filePath: filePath)
         let resolved = settings ?? Set(SettingTable.byName.keys)
         for setting in SettingTable.all where resolved.contains(setting.name) { load.resolve(setting) }
-        load.checkRelations(among: resolved)
+        load.checkRelations(among: resolved, isComplete: settings == nil)
         load.addWarnings(isComplete: settings == nil)
         guard load.problems.isEmpty else {
             throw ConfigurationError(problems: load.problems, warnings: load.result.warnings)
@@ -125,9 +125,10 @@ private struct Load {
         return ConfigurationProblem(setting.name, "\(value) (\(source)) \(reason); allowed: \(setting.allowed)")
     }
 
-    mutating func checkRelations(among resolved: Set<String>) {
+    mutating func checkRelations(among resolved: Set<String>, isComplete: Bool) {
         let usable = resolved.subtracting(failed)
         for relation in ConfigurationRelation.all where usable.isSuperset(of: relation.settings) {
+            if relation.isForServiceOnly, !isComplete { continue }
             guard let reason = relation.problem(result.configuration) else { continue }
             let values = relation.settings.map { name in
                 let setting = SettingTable.byName[name]!

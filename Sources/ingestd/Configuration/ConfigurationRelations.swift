@@ -5,6 +5,8 @@ import Kafka
 struct ConfigurationRelation: Sendable {
     /// The settings it is about, the one to change first.
     let settings: [String]
+    /// Whether it holds for the service only: commands get along without.
+    var isForServiceOnly = false
     /// What is wrong and what to do; `nil` if nothing is.
     let problem: @Sendable (ServiceConfiguration) -> String?
 
@@ -45,7 +47,9 @@ struct ConfigurationRelation: Sendable {
         ConfigurationRelation(settings: ["HTTP_TLS_CERTIFICATE"]) { unreadable($0.http.tlsCertificate) },
         ConfigurationRelation(settings: ["HTTP_TLS_KEY"]) { unreadable($0.http.tlsKey) },
         ConfigurationRelation(settings: ["HTTP_TLS_CLIENT_CA"]) { unreadable($0.http.tlsClientCA) },
-        ConfigurationRelation(settings: ["HTTP_TOKENS_PATH"]) { unreadable($0.http.tokensPath) },
+        ConfigurationRelation(settings: ["HTTP_TOKENS_PATH"], isForServiceOnly: true) {
+            unreadable($0.http.tokensPath)
+        },
         ConfigurationRelation(settings: ["KAFKA_SECURITY_PROTOCOL"]) { configuration in
             do throws(KafkaConfigurationError) {
                 try configuration.kafkaSecurity.validate(with: configuration.kafkaProperties)
