@@ -7,6 +7,7 @@ SHELL := /bin/bash
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
 .PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init stack-image stack-up stack-down
+.PHONY: canary-up canary-promote canary-abort stack-test
 .PHONY: format lint clean setup
 
 LINTED := Sources Tests tools/kafka-dev Package.swift
@@ -62,6 +63,19 @@ stack-up: ## Deploys or updates stack.yml on the local Swarm, and waits until al
 stack-down: ## Removes the stack; volumes stay, unless STACK_VOLUMES=remove
 	@tools/stack down
 
+canary-up: ## Deploys the image TAG as a canary beside the stack: one replica with its own journal
+	@tools/canary up
+
+canary-promote: ## Compares the canary with the others; if it is not worse, all get its image
+	@tools/canary promote
+
+canary-abort: ## Takes the canary away, once all that it has accepted is delivered
+	@tools/canary abort
+
+stack-test: ## Tries stack.yml on a real Docker Swarm of its own, as root; about 20 minutes
+	@tools/setup stack
+	@tools/stack-test
+
 format: ## Formats the Swift sources in place
 	@$(SWIFT) format --in-place --recursive $(LINTED)
 
@@ -70,7 +84,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .build-tsan .build-asan .build-fuzz .build-deb .run
+	rm -rf .build .build-tsan .build-asan .build-fuzz .build-deb .build-image .build-stack .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

@@ -75,6 +75,9 @@ struct ServerCapabilities: Sendable, Equatable {
     /// Whether a retry of a batch can be recognized.
     var hasDeduplicationToken: Bool { settings.contains(InsertSettings.token) }
 
+    /// Whether `COLUMNS('pattern')` can stand among an INSERT's columns: since 20.10 [ClickHouse pull request 14453].
+    var takesColumnPatterns: Bool { majorVersion >= 21 }
+
     private static func major(of version: String) -> Int? { version.split(separator: ".").first.flatMap { Int($0) } }
 }
 
@@ -96,9 +99,11 @@ struct Endpoint {
     var warnedOfDuplicates = false
 
     /// The address of an INSERT.
-    func insertURL(statement: String, token: String, capabilities: ServerCapabilities) -> String {
+    func insertURL(
+        statement: String, token: String, rowMode: RowMode, capabilities: ServerCapabilities
+    ) -> String {
         var text = "\(url.base)/?query=\(InsertStatement.percentEncoded(statement))&wait_end_of_query=1"
-        text += InsertSettings.query(known: capabilities.settings)
+        text += InsertSettings.query(known: capabilities.settings, rowMode: rowMode)
         if capabilities.hasDeduplicationToken {
             text += "&\(InsertSettings.token)=\(InsertStatement.percentEncoded(token))"
         }

@@ -9,10 +9,16 @@ enum InsertStatement {
 
     /// `INSERT INTO ... FORMAT JSONEachRow`. Envelopes name their columns, so that a table without one of them is an
     /// error of the statement (code 16: the operator's business) and not of each row.
+    ///
+    /// Except for `traceparent`: a pattern stands for it, which a table without that column does not match. So tables
+    /// from before it was introduced are as good, and it is filled from the first batch on after the column was added.
     /// - Parameters:
     ///   - table: `table` or `database.table`; a table whose own name has a dot needs its database in front.
     ///   - database: where a table without one is.
-    static func text(table: String, database: String, rowMode: RowMode) throws(InvalidTable) -> String {
+    ///   - takesPatterns: whether the server knows patterns for columns in an INSERT.
+    static func text(
+        table: String, database: String, rowMode: RowMode, takesPatterns: Bool
+    ) throws(InvalidTable) -> String {
         let parts = table.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         let name = parts.count == 2 ? parts : [database, table]
         guard name.allSatisfy(isIdentifier) else {
@@ -21,7 +27,9 @@ enum InsertStatement {
         }
         let columns =
             switch rowMode {
-            case .envelope: " (\(RowEncoder.envelopeColumns.map(quoted).joined(separator: ", ")))"
+            case .envelope:
+                " (\(RowEncoder.envelopeColumns.map(quoted).joined(separator: ", "))"
+                    + (takesPatterns ? ", COLUMNS('^traceparent$'))" : ")")
             case .flat: ""
             }
         return "INSERT INTO \(quoted(name[0])).\(quoted(name[1]))\(columns) FORMAT JSONEachRow"
@@ -71,6 +79,10 @@ enum InsertSettings {
     /// Names the batch to the server's deduplication; came with version 22.
     static let token = "insert_deduplication_token"
 
+    /// In flat mode an unknown field is an error; the default became to drop it silently. Of an envelope all fields are
+    /// named in the statement but `traceparent`, which is dropped where the table has no such column.
+    private static let unknownFields = "input_format_skip_unknown_fields"
+
     /// Never among them: `input_format_allow_errors_num` above 0, which skips rows without telling.
     private static let fixed: [(name: String, value: String)] = [
         // Answer after the rows are in the table. Asynchronous inserts are on by default from 26.3.
@@ -84,8 +96,6 @@ enum InsertSettings {
         ("deduplicate_blocks_in_dependent_materialized_views", "1"),
         // ISO 8601 times.
         ("date_time_input_format", "best_effort"),
-        // An unknown field is an error; the default became to drop it silently.
-        ("input_format_skip_unknown_fields", "0"),
         ("input_format_allow_errors_num", "0"),
         ("input_format_allow_errors_ratio", "0"),
         // Row numbers in errors are exact, and the batch is one block.
@@ -96,11 +106,12 @@ enum InsertSettings {
     ]
 
     /// The names to ask a server for.
-    static var asked: [String] { fixed.map(\.name) + [token] }
+    static var asked: [String] { fixed.map(\.name) + [unknownFields, token] }
 
     /// The part of an INSERT's URL that is the same for a server: `&name=value` for each known setting.
-    static func query(known: Set<String>) -> String {
-        var settings = fixed.filter { known.contains($0.name) }
+    static func query(known: Set<String>, rowMode: RowMode) -> String {
+        let unknownFields = (name: unknownFields, value: rowMode == .envelope ? "1" : "0")
+        var settings = (fixed + [unknownFields]).filter { known.contains($0.name) }
         if known.contains("distributed_foreground_insert") {
             settings.removeAll { $0.name == "insert_distributed_sync" }
         }

@@ -14,11 +14,11 @@ public enum RowMode: String, Sendable, CaseIterable {
 /// exactly one JSON object would shift its neighbors. That is checked where events are accepted, not here.
 ///
 /// An envelope has these fields: `event_id`, `payload`, `source`, `received_at`; for Kafka also `topic`, `partition`,
-/// `offset` and, if the message had one, `key`. The payload is an escaped string, which every version of ClickHouse
+/// `offset` and, if the message had one, `key`; and `traceparent`, if the event came with a valid one. The payload is an escaped string, which every version of ClickHouse
 /// reads back byte for byte (a nested object would be reformatted or refused by old ones). Payload and key may hold any
 /// bytes. Used by one thread at a time.
 package struct RowEncoder: ~Copyable {
-    /// The columns that envelopes can fill.
+    /// The columns that every table for envelopes has. `traceparent` is not one of them: see `InsertStatement`.
     package static let envelopeColumns = [
         "event_id", "payload", "source", "topic", "partition", "offset", "key", "received_at",
     ]
@@ -121,6 +121,13 @@ package struct RowEncoder: ~Copyable {
                 reserve(4)
                 putByte(0x22)
             }
+        }
+        if let traceparent = event.traceparent {
+            reserve(64)
+            put(#","traceparent":""#)
+            putEscaped(traceparent)
+            reserve(4)
+            putByte(0x22)
         }
         putByte(0x7D)
         putByte(0x0A)

@@ -104,7 +104,8 @@ final class TransferLoop {
         let statement: String
         do {
             statement = try InsertStatement.text(
-                table: insert.request.table, database: configuration.database, rowMode: configuration.rowMode)
+                table: insert.request.table, database: configuration.database, rowMode: configuration.rowMode,
+                takesPatterns: capabilities.takesColumnPatterns)
         } catch {
             insert.complete(
                 .failed(InsertFailure(failureClass: .configuration, message: ServerAnswer.bounded(error.message))))
@@ -114,7 +115,9 @@ final class TransferLoop {
         let transfer = idle.popLast() ?? Transfer(configuration: configuration)
         transfer.prepareInsert(
             insert, endpoint: current,
-            url: endpoint.insertURL(statement: statement, token: insert.request.token, capabilities: capabilities),
+            url: endpoint.insertURL(
+                statement: statement, token: insert.request.token, rowMode: configuration.rowMode,
+                capabilities: capabilities),
             compresses: endpoint.compresses(configuration.compression, capabilities))
         add(transfer)
     }

@@ -101,12 +101,25 @@ public final class EventScanner {
     /// - Parameters:
     ///   - reportedProblems: bad events that the report describes one by one; the others are counted.
     ///   - defaultID: the id of an event that has none of its own; at most `Limits.eventIDBytes`.
+    ///   - headers: kept with each event, in the entry format's encoding.
     ///   - maxEvents: where there are more, good and bad ones together, the report is cut short somewhere behind this.
     /// - Returns: how many events there were, and what is wrong with the others.
     public func appendEvents(
         of body: UnsafeRawBufferPointer, format: BodyFormat, to buffer: EventBuffer,
         reportedProblems: Int = Limits.reportedProblems, defaultID: UnsafeRawBufferPointer? = nil,
-        maxEvents: Int = .max
+        headers: [UInt8]? = nil, maxEvents: Int = .max
+    ) -> BodyReport {
+        func append(_ metadata: KafkaMetadata?) -> BodyReport {
+            appendEvents(
+                of: body, format: format, to: buffer, reportedProblems: reportedProblems, defaultID: defaultID,
+                metadata: metadata, maxEvents: maxEvents)
+        }
+        return headers?.withUnsafeBytes { append(.headersOnly($0)) } ?? append(nil)
+    }
+
+    private func appendEvents(
+        of body: UnsafeRawBufferPointer, format: BodyFormat, to buffer: EventBuffer, reportedProblems: Int,
+        defaultID: UnsafeRawBufferPointer?, metadata: KafkaMetadata?, maxEvents: Int
     ) -> BodyReport {
         precondition(body.count < 1 << 32, "a body of 4 GiB or more")
         var report = BodyReport()
@@ -125,7 +138,7 @@ public final class EventScanner {
                     report.rejected += 1
                     continue
                 }
-                append(event, of: body, to: buffer, defaultID)
+                append(event, of: body, to: buffer, defaultID, metadata)
                 report.accepted += 1
             }
             if report.accepted + report.rejected > maxEvents {
@@ -138,19 +151,22 @@ public final class EventScanner {
 
     @inline(__always)
     private func append(
-        _ event: CSJEvent, of body: UnsafeRawBufferPointer, to buffer: EventBuffer, _ defaultID: UnsafeRawBufferPointer?
+        _ event: CSJEvent, of body: UnsafeRawBufferPointer, to buffer: EventBuffer,
+        _ defaultID: UnsafeRawBufferPointer?,
+        _ metadata: KafkaMetadata?
     ) {
         let payload = UnsafeRawBufferPointer(rebasing: body[event.offset..<(event.offset + event.length)])
         switch event.id_kind {
         case CSJ_ID_SLICE:
             buffer.append(
                 payload: payload,
-                id: .payloadSlice(offset: Int(event.id_offset), length: Int(event.id_length)))
+                id: .payloadSlice(offset: Int(event.id_offset), length: Int(event.id_length)), kafka: metadata)
         case CSJ_ID_ESCAPED:
             let id = unescape(payload, Int(event.id_offset), Int(event.id_length))
-            buffer.append(payload: payload, id: .stored, storedID: id)
+            buffer.append(payload: payload, id: .stored, storedID: id, kafka: metadata)
         default:
-            buffer.append(payload: payload, id: defaultID == nil ? .derived : .stored, storedID: defaultID)
+            buffer.append(
+                payload: payload, id: defaultID == nil ? .derived : .stored, storedID: defaultID, kafka: metadata)
         }
     }
 

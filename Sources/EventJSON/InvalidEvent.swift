@@ -32,13 +32,15 @@ extension DeadLetter {
     ///   - eventID: the event's id if it has one that can be told; else it is derived from `payload`.
     ///   - table: the destination table.
     ///   - kafka: the message that it was; `nil` for HTTP.
+    ///   - traceparent: of an HTTP request, if it had a valid one.
     ///   - failedAt: when it was found, milliseconds since 1970 UTC.
     public init(
         invalid payload: UnsafeRawBufferPointer, _ problem: InvalidEvent, eventID: String?, table: String,
-        kafka: KafkaOrigin? = nil, failedAt: Int64 = WallClock.milliseconds
+        kafka: KafkaOrigin? = nil, traceparent: String? = nil, failedAt: Int64 = WallClock.milliseconds
     ) {
         self.init(
             eventID: eventID ?? EventID.derive(from: payload), failedAt: failedAt, table: table,
-            problem: Problem(kind: problem.kind, message: problem.located), kafka: kafka, payload: Array(payload))
+            problem: Problem(kind: problem.kind, message: problem.located), kafka: kafka, payload: Array(payload),
+            traceparent: traceparent)
     }
 }

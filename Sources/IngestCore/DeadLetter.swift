@@ -71,10 +71,13 @@ public struct DeadLetter: Sendable, Equatable {
     public let kafka: KafkaOrigin?
     /// The event as received; need not be JSON or text.
     public let payload: [UInt8]
+    /// The valid `traceparent` that an event from HTTP came with. A Kafka message's is among its headers.
+    public let traceparent: String?
 
     /// Collects the parts.
     public init(
-        eventID: String, failedAt: Int64, table: String, problem: Problem, kafka: KafkaOrigin?, payload: [UInt8]
+        eventID: String, failedAt: Int64, table: String, problem: Problem, kafka: KafkaOrigin?, payload: [UInt8],
+        traceparent: String? = nil
     ) {
         self.eventID = eventID
         self.failedAt = failedAt
@@ -82,6 +85,7 @@ public struct DeadLetter: Sendable, Equatable {
         self.problem = problem
         self.kafka = kafka
         self.payload = payload
+        self.traceparent = traceparent
     }
 }
 

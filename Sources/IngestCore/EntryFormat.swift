@@ -22,12 +22,13 @@
 //              8  u16  length of the event id
 //             10  u8   id kind: 0 derived (lower-case hex SHA-256 of the payload), 1 slice of the payload,
 //                      2 stored before the payload
-//             11  u8   flags: bit 0 set: Kafka section follows
-//             12       Kafka section, if any: i64 offset, i64 timestamp in ms (-1 none), i32 key length (-1 no key),
-//                      u32 headers length
+//             11  u8   flags: bit 0 set: message section follows
+//             12       message section, if any: i64 offset (-1: no Kafka message), i64 timestamp in ms (-1 none),
+//                      i32 key length (-1 no key), u32 headers length
 //                      event id (kind 2), key, headers, payload
 //
-//     headers  a run of: u16 name length, i32 value length (-1 null), name, value
+//     headers  a run of: u16 name length, i32 value length (-1 null), name, value. An event from HTTP that came with a
+//              valid `traceparent` has that one, and no others.
 //
 // Invariants: lengths add up exactly to the total; an id slice lies within its payload; the first sequence equals
 // the one in the entry's key.
@@ -153,8 +154,14 @@ public struct EventView {
     public let payload: UnsafeRawBufferPointer
     /// The event's id, or `nil` where it is derived from the payload.
     public let explicitID: UnsafeRawBufferPointer?
-    /// Offset, timestamp (ms, -1 none), key and encoded headers of a Kafka message; `nil` for HTTP.
-    public let kafka: (offset: Int64, timestamp: Int64, key: UnsafeRawBufferPointer?, headers: UnsafeRawBufferPointer)?
+    /// Offset, timestamp (ms, -1 none) and key of a Kafka message; `nil` for HTTP.
+    public let kafka: (offset: Int64, timestamp: Int64, key: UnsafeRawBufferPointer?)?
+    /// Headers in the entry format's encoding: all of a Kafka message, of an HTTP request at most its `traceparent`.
+    public let headers: UnsafeRawBufferPointer
+
+    /// The trace that the event came with, as it was written; `nil` without a valid one.
+    @inline(__always)
+    public var traceparent: UnsafeRawBufferPointer? { TraceParent.find(in: headers) }
 }
 
 /// Walks the events of an entry in order. Every length is checked before it is used.
@@ -214,10 +221,11 @@ public struct EventCursor {
         let idLength = Int(header.loadLittleEndian(8, as: UInt16.self))
         var keyLength: Int32 = -1
         var headersLength = 0
-        var offsetAndTimestamp: (Int64, Int64)?
+        var message: (offset: Int64, timestamp: Int64)?
         if header[11] & 1 != 0 {
             let section = try take(24)
-            offsetAndTimestamp = (section.loadLittleEndian(0), section.loadLittleEndian(8))
+            let offset: Int64 = section.loadLittleEndian(0)
+            if offset >= 0 { message = (offset, section.loadLittleEndian(8)) }
             keyLength = section.loadLittleEndian(16)
             headersLength = Int(section.loadLittleEndian(20, as: UInt32.self))
         }
@@ -240,7 +248,7 @@ public struct EventCursor {
         }
         return EventView(
             sequence: nextSequence, payload: payload, explicitID: explicitID,
-            kafka: offsetAndTimestamp.map { (offset: $0.0, timestamp: $0.1, key: key, headers: headers) })
+            kafka: message.map { (offset: $0.offset, timestamp: $0.timestamp, key: key) }, headers: headers)
     }
 
     /// Moves to `sequence`, which must not lie behind the cursor or beyond the entry.

@@ -32,6 +32,11 @@ public struct KafkaMetadata {
         self.key = key
         self.headers = headers
     }
+
+    /// What an event has that is no Kafka message: headers only. One from HTTP has `TraceParent.headers`.
+    public static func headersOnly(_ headers: UnsafeRawBufferPointer) -> KafkaMetadata {
+        KafkaMetadata(offset: -1, timestamp: -1, key: nil, headers: headers)
+    }
 }
 
 /// Events on their way into the journal, already as records of the entry format, so that the journal copies them
@@ -69,7 +74,7 @@ public final class EventBuffer: @unchecked Sendable {
     ///   - payload: the event as received; at most `Limits.eventBytes`.
     ///   - id: where its id is; a slice must lie within the payload.
     ///   - storedID: the id itself if `id` is `.stored`; at most `Limits.eventIDBytes`.
-    ///   - kafka: what the Kafka message had beside the payload.
+    ///   - kafka: what the Kafka message had beside the payload; `headersOnly` for an event from HTTP with headers.
     @inline(__always)
     public func append(
         payload: UnsafeRawBufferPointer, id: EventIDLocation, storedID: UnsafeRawBufferPointer? = nil,
@@ -190,6 +195,7 @@ public enum EventRecord {
     /// The Kafka offset in the record at the start of `bytes`; `nil` if it has none, or `bytes` are empty.
     public static func kafkaOffset(at bytes: UnsafeRawBufferPointer) -> Int64? {
         guard bytes.count >= 36, bytes[11] & 1 != 0 else { return nil }
-        return bytes.loadLittleEndian(12)
+        let offset: Int64 = bytes.loadLittleEndian(12)
+        return offset < 0 ? nil : offset
     }
 }

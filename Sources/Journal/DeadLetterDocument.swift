@@ -11,6 +11,7 @@ struct DeadLetterDocument: Codable {
         var key: String?
         var headers: [String: String]?
         var timestamp: String?
+        var traceparent: String?
     }
 
     /// The members that only the API has.
@@ -41,7 +42,7 @@ struct DeadLetterDocument: Codable {
                     kafka.headers.map { ($0.name, $0.value.map(Self.text) ?? "") }, uniquingKeysWith: { $1 }),
                 timestamp: kafka.timestamp < 0 ? nil : Timestamp.iso8601(milliseconds: kafka.timestamp))
         } else {
-            source = Source(kind: "http")
+            source = Source(kind: "http", traceparent: letter.traceparent)
         }
         guard withPayload else { return }
         // Bytes that are no text must survive as well: they are what the operator has to look at.

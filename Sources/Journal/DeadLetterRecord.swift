@@ -101,11 +101,12 @@ struct DeadLetterRecord {
         if let partition, let message = view.kafka {
             kafka = DeadLetter.KafkaOrigin(
                 partition: partition, offset: message.offset, timestamp: message.timestamp,
-                key: message.key.map { Array($0) }, headers: try EventHeaders.decode(message.headers))
+                key: message.key.map { Array($0) }, headers: try EventHeaders.decode(view.headers))
         }
         return DeadLetter(
             eventID: view.id, failedAt: failedAt, table: table, problem: problem.problem, kafka: kafka,
-            payload: withPayload ? Array(view.payload) : [])
+            payload: withPayload ? Array(view.payload) : [],
+            traceparent: kafka == nil ? view.traceparent.map { String(decoding: $0, as: UTF8.self) } : nil)
     }
 
     /// The record's bytes.

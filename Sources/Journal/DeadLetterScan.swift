@@ -7,6 +7,8 @@ struct DeadLetterScan {
     private static let scannedLetters = 1_000
     /// Bytes of them.
     private static let scannedBytes = 4 << 20
+    /// The kind of a letter whose record is damaged.
+    static let unreadableKind = "unreadable_letter"
 
     let environment: Environment
     let tables: Tables
@@ -22,10 +24,10 @@ struct DeadLetterScan {
     ) throws -> [StoredDeadLetter] {
         var letters: [StoredDeadLetter] = []
         var bytes = 0
-        try scan(filter, from: .after(after)) { number, record, awaitsForwarding in
+        try scan(filter, from: .after(after)) { number, value, awaitsForwarding in
             guard letters.count < limit else { return false }
-            letters.append(try stored(number, record, awaitsForwarding, withPayload: withPayload))
-            bytes += record.bytes.count
+            letters.append(stored(number, value, awaitsForwarding, withPayload: withPayload))
+            bytes += value.count
             return letters.count < limit && bytes < maxBytes
         }
         return letters
@@ -34,9 +36,9 @@ struct DeadLetterScan {
     /// The letters that fit with the highest numbers, the newest first.
     func newest(matching filter: DeadLetterFilter, limit: Int) throws -> [StoredDeadLetter] {
         var letters: [StoredDeadLetter] = []
-        try scan(filter, from: .newest) { number, record, awaitsForwarding in
+        try scan(filter, from: .newest) { number, value, awaitsForwarding in
             guard letters.count < limit else { return false }
-            letters.append(try stored(number, record, awaitsForwarding, withPayload: false))
+            letters.append(stored(number, value, awaitsForwarding, withPayload: false))
             return letters.count < limit
         }
         return letters
@@ -56,9 +58,8 @@ struct DeadLetterScan {
     /// The letter with this number; `nil` if there is none.
     func letter(_ number: UInt64) throws -> StoredDeadLetter? {
         try environment.read { transaction in
-            guard let bytes = try transaction.get(tables.deadLetters, NumberKey(number: number)) else { return nil }
-            let record = try Self.record(number, bytes)
-            return try stored(number, record, try isUnforwarded(number, transaction), withPayload: true)
+            guard let value = try transaction.get(tables.deadLetters, NumberKey(number: number)) else { return nil }
+            return stored(number, value, try isUnforwarded(number, transaction), withPayload: true)
         }
     }
 
@@ -69,13 +70,18 @@ struct DeadLetterScan {
         case newest
     }
 
-    /// Passes the letters that fit to `body` until it returns false.
+    /// Passes the letters that fit to `body` until it returns false. Of one that can't be read the stream and the time
+    /// are not known.
     private func scan(
         _ filter: DeadLetterFilter, from start: Start,
-        _ body: (_ number: UInt64, DeadLetterRecord, _ awaitsForwarding: Bool) throws -> Bool
+        _ body: (_ number: UInt64, _ value: UnsafeRawBufferPointer, _ awaitsForwarding: Bool) throws -> Bool
     ) throws {
         let kind = try filter.kind.map { try DeadLetterRecord.kindMember($0) }
-        func fits(_ record: DeadLetterRecord) -> Bool {
+        func fits(_ value: UnsafeRawBufferPointer) -> Bool {
+            guard case .success(let record) = Result(catching: { try DeadLetterRecord(value) }) else {
+                return filter.stream == nil && filter.since == nil && filter.until == nil
+                    && (filter.kind ?? Self.unreadableKind) == Self.unreadableKind
+            }
             if let stream = filter.stream, streams[record.stream] != stream { return false }
             if let since = filter.since, record.failedAt < since { return false }
             if let until = filter.until, record.failedAt >= until { return false }
@@ -99,8 +105,7 @@ struct DeadLetterScan {
                 var scanned = (letters: 0, bytes: 0)
                 while let letter = found {
                     let number = try NumberKey(letter.key).number
-                    let record = try Self.record(number, letter.value)
-                    if fits(record), try !body(number, record, try isUnforwarded(number, transaction)) {
+                    if fits(letter.value), try !body(number, letter.value, try isUnforwarded(number, transaction)) {
                         isDone = true
                         return
                     }
@@ -115,26 +120,30 @@ struct DeadLetterScan {
         }
     }
 
-    static func record(_ number: UInt64, _ bytes: UnsafeRawBufferPointer) throws -> DeadLetterRecord {
-        do {
-            return try DeadLetterRecord(bytes)
-        } catch {
-            throw JournalError.damaged("dead letter \(number): \(error.reason)")
-        }
-    }
-
+    /// Decodes a letter. One that can't be read is still shown, forwarded and discarded, as what is left of it: it must
+    /// not stand in the way of those behind it.
     func stored(
-        _ number: UInt64, _ record: DeadLetterRecord, _ awaitsForwarding: Bool, withPayload: Bool
-    ) throws -> StoredDeadLetter {
-        guard let table = streams[record.stream] else {
-            throw JournalError.damaged("dead letter \(number) is of \(record.stream), which does not exist")
-        }
+        _ number: UInt64, _ value: UnsafeRawBufferPointer, _ awaitsForwarding: Bool, withPayload: Bool
+    ) -> StoredDeadLetter {
         do {
+            let record = try DeadLetterRecord(value)
+            guard let table = streams[record.stream] else {
+                throw MalformedEntry("dead letter of a stream that does not exist")
+            }
             return StoredDeadLetter(
                 number: number, sequence: record.sequence, isRetried: record.state == .retried,
                 awaitsForwarding: awaitsForwarding, letter: try record.letter(table: table, withPayload: withPayload))
         } catch {
-            throw JournalError.damaged("dead letter \(number): \(error)")
+            // Whatever it is, the record is damaged: decoding does nothing else.
+            let reason = (error as? MalformedEntry).map { "\($0.reason)" } ?? "\(error)"
+            return StoredDeadLetter(
+                number: number, sequence: nil, isRetried: false, awaitsForwarding: awaitsForwarding,
+                letter: DeadLetter(
+                    eventID: EventID.derive(from: value), failedAt: 0, table: "",
+                    problem: DeadLetter.Problem(
+                        kind: Self.unreadableKind,
+                        message: "the stored letter is damaged, the payload is its record: \(reason)"),
+                    kafka: nil, payload: withPayload ? Array(value) : []))
         }
     }
 

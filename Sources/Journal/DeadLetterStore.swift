@@ -67,7 +67,7 @@ struct DeadLetterStore {
             }
             draft.news.deadLetters.append(
                 DeadLetterNews(
-                    stream: letter.stream, table: letter.table, kind: letter.kind, sequence: letter.sequence,
+                    stream: letter.stream, table: letter.table, kind: letter.kind, sequences: letter.sequences,
                     eventID: letter.eventID, number: number))
         }
         if !letters.isEmpty {
@@ -93,8 +93,8 @@ struct DeadLetterStore {
 
     // MARK: Rejected events and damaged entries
 
-    /// The letters for what an advance leaves behind. Reads only.
-    /// - Throws: `JournalError.damaged` or `MalformedEntry` if a rejected event can't be read any more.
+    /// The letters for what an advance leaves behind. Reads only. An entry that was sound when it was sent and is not any
+    /// more costs its rejected events, as damage: the stream must not wait for what can't get better.
     func letters(
         for advance: Command.Advance, _ state: JournalState, in transaction: borrowing WriteTransaction
     ) throws -> [NewDeadLetter] {
@@ -102,12 +102,44 @@ struct DeadLetterStore {
         let failedAt = WallClock.milliseconds
         var letters: [NewDeadLetter] = []
         letters.reserveCapacity(advance.rejected.count + advance.damaged.count)
+        var unreadable: [DamagedEntry] = []
         let cursor = try transaction.cursor(tables.entries)
         var current: (entry: EntryView, events: EventCursor)?
         for rejected in advance.rejected.sorted(by: { $0.sequence < $1.sequence }) {
+            do {
+                letters.append(try letter(for: rejected, in: stream, failedAt, &current, cursor))
+            } catch let error as UnreadableEvent {
+                current = nil
+                let reason = "\(error.reason), and ClickHouse had rejected the event before"
+                var sequences = rejected.sequence..<(rejected.sequence + 1)
+                if let last = unreadable.last, last.reason == reason, last.sequences.upperBound == rejected.sequence {
+                    sequences = last.sequences.lowerBound..<sequences.upperBound
+                    unreadable.removeLast()
+                }
+                unreadable.append(DamagedEntry(sequences: sequences, reason: reason))
+            }
+        }
+        for damage in advance.damaged + unreadable {
+            letters.append(try letter(for: damage, in: stream, failedAt, state, cursor))
+        }
+        return letters
+    }
+
+    /// A rejected event that can't be read any more.
+    private struct UnreadableEvent: Error {
+        let reason: String
+    }
+
+    /// - Parameter current: the entry of the event before, where the search begins.
+    /// - Throws: `UnreadableEvent`.
+    private func letter(
+        for rejected: RejectedEvent, in stream: Stream, _ failedAt: Int64,
+        _ current: inout (entry: EntryView, events: EventCursor)?, _ cursor: borrowing Cursor
+    ) throws -> NewDeadLetter {
+        do {
             if current?.entry.sequences.contains(rejected.sequence) != true {
                 guard let entry = try cursor.entry(containing: rejected.sequence, in: stream.id) else {
-                    throw JournalError.damaged("\(stream.id): no entry holds the rejected event \(rejected.sequence)")
+                    throw UnreadableEvent(reason: "there is no entry for it")
                 }
                 // It was verified when it was sent; a letter must be what was sent.
                 try Checksum.verify(entry, stream: stream.id)
@@ -115,17 +147,18 @@ struct DeadLetterStore {
             }
             try current!.events.skip(to: rejected.sequence)
             let start = current!.events.position.byteOffset
-            guard let event = try current!.events.next() else { continue }
+            guard let event = try current!.events.next() else {
+                throw UnreadableEvent(reason: "its entry ends before it")
+            }
             let record = current!.entry.bytes[start..<current!.events.position.byteOffset]
-            letters.append(
-                try NewDeadLetter(
-                    event, record: UnsafeRawBufferPointer(rebasing: record), of: current!.entry, in: stream,
-                    problem: rejected.problem, failedAt: failedAt))
+            return try NewDeadLetter(
+                event, record: UnsafeRawBufferPointer(rebasing: record), of: current!.entry, in: stream,
+                problem: rejected.problem, failedAt: failedAt)
+        } catch let error as MalformedEntry {
+            throw UnreadableEvent(reason: "\(error.reason)")
+        } catch JournalError.damaged(let reason) {
+            throw UnreadableEvent(reason: reason)
         }
-        for damage in advance.damaged {
-            letters.append(try letter(for: damage, in: stream, failedAt, state, cursor))
-        }
-        return letters
     }
 
     private func letter(

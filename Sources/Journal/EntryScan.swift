@@ -186,7 +186,7 @@ extension Cursor {
         guard key.stream == stream else { return nil }
         let entry = try EntryView(candidate.value)
         guard entry.firstSequence == key.sequence else {
-            throw JournalError.damaged("\(stream): the entry at sequence \(key.sequence) belongs elsewhere")
+            throw MalformedEntry("entry belongs elsewhere")
         }
         return entry.sequences.contains(sequence) ? entry : nil
     }

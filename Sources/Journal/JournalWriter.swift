@@ -364,9 +364,7 @@ final class JournalWriter {
             do {
                 letters = try deadLetters.letters(for: advance, draft.state, in: transaction)
             } catch let error as MalformedEntry {
-                return .failure(.damaged("\(stream): a rejected event can't be read: \(error.reason)"))
-            } catch let error as DamagedEntry {
-                return .failure(.damaged("\(stream): a rejected event can't be read: \(error)"))
+                return .failure(.damaged("\(stream): \(error.reason)"))
             } catch let error as JournalError {
                 return .failure(error)
             }

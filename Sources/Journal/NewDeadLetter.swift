@@ -6,23 +6,24 @@ struct NewDeadLetter: Sendable {
     let stream: StreamID
     let table: String
     let kind: String
-    let sequence: UInt64?
+    /// The events that it stands for; `nil` if they never had a place in the stream.
+    let sequences: Range<UInt64>?
     let eventID: String
     /// The message whose commit waits for the DLQ topic; `nil` for HTTP, and for an event that was sent again: its
     /// first letter stands for its offset.
     let heldMessage: (partition: TopicPartition, offset: Int64)?
 
     /// An event that a source refused.
-    init(_ letter: DeadLetter, stream: StreamID, receivedAt: Int64) throws {
+    init(_ letter: DeadLetter, stream: StreamID, receivedAt: Int64, sequences: Range<UInt64>? = nil) throws {
         let message = letter.kafka.map { (partition: $0.partition, offset: $0.offset) }
         // Not an `EventBuffer`'s: that has limits, and breaking them is what some of these events were refused for.
         record = try DeadLetterRecord.encode(
             stream: stream, sequence: nil, failedAt: letter.failedAt, receivedAt: receivedAt, problem: letter.problem,
-            kafka: message, event: Self.eventRecord(letter.payload, id: letter.eventID, letter.kafka))
+            kafka: message, event: Self.eventRecord(letter))
         self.stream = stream
         table = letter.table
         kind = letter.problem.kind
-        sequence = nil
+        self.sequences = sequences
         eventID = letter.eventID
         heldMessage = message
     }
@@ -41,7 +42,7 @@ struct NewDeadLetter: Sendable {
         self.stream = stream.id
         table = stream.table
         kind = problem.kind
-        sequence = event.sequence
+        sequences = event.sequence..<(event.sequence + 1)
         eventID = event.id
         heldMessage = entry.kafka?.offsets.isEmpty == true ? nil : message
     }
@@ -62,31 +63,33 @@ struct NewDeadLetter: Sendable {
                 eventID: entry.withUnsafeBytes { EventID.derive(from: $0) }, failedAt: failedAt, table: stream.table,
                 problem: DeadLetter.Problem(kind: "damaged_entry", message: damage.description),
                 kafka: origin, payload: entry),
-            stream: stream.id, receivedAt: receivedAt)
+            stream: stream.id, receivedAt: receivedAt, sequences: damage.sequences)
     }
 
     /// The event's record in the entry format.
-    private static func eventRecord(_ payload: [UInt8], id: String, _ kafka: DeadLetter.KafkaOrigin?) -> [UInt8] {
-        let headers = kafka.map { EventHeaders.encode($0.headers) } ?? []
+    private static func eventRecord(_ letter: DeadLetter) -> [UInt8] {
+        let (payload, id, kafka) = (letter.payload, letter.eventID, letter.kafka)
+        let headers =
+            kafka.map { EventHeaders.encode($0.headers) } ?? letter.traceparent.flatMap(TraceParent.init)?.headers
         let isDerived =
             id.utf8.count > Limits.eventIDBytes || payload.withUnsafeBytes { EventID.derive(from: $0) } == id
         let storedID = isDerived ? [] : Array(id.utf8)
         var record: [UInt8] = []
-        record.reserveCapacity(payload.count + headers.count + storedID.count + (kafka?.key?.count ?? 0) + 36)
+        record.reserveCapacity(payload.count + (headers?.count ?? 0) + storedID.count + (kafka?.key?.count ?? 0) + 36)
         record.appendLittleEndian(UInt32(payload.count))
         record.appendLittleEndian(UInt32(0))
         record.appendLittleEndian(UInt16(storedID.count))
         record.append(isDerived ? 0 : 2)
-        record.append(kafka == nil ? 0 : 1)
-        if let kafka {
-            record.appendLittleEndian(kafka.offset)
-            record.appendLittleEndian(kafka.timestamp)
-            record.appendLittleEndian(kafka.key.map { Int32($0.count) } ?? -1)
+        record.append(headers == nil ? 0 : 1)
+        if let headers {
+            record.appendLittleEndian(kafka?.offset ?? -1)
+            record.appendLittleEndian(kafka?.timestamp ?? -1)
+            record.appendLittleEndian(kafka?.key.map { Int32($0.count) } ?? -1)
             record.appendLittleEndian(UInt32(headers.count))
         }
         record += storedID
         record += kafka?.key ?? []
-        record += headers
+        record += headers ?? []
         record += payload
         return record
     }

@@ -94,9 +94,9 @@ public struct DeadLetterNews: Sendable, Equatable {
     public let table: String
     /// `row_data`, `invalid_json` and so on.
     public let kind: String
-    /// The event's number in its stream; `nil` if it never had one, or where an entry is damaged.
-    public let sequence: UInt64?
-    /// The event's id.
+    /// The event's number in its stream, or those of all events that a damaged entry held; `nil` if it never had one.
+    public let sequences: Range<UInt64>?
+    /// The event's id; a damaged entry's hash.
     public let eventID: String
     /// The letter's number in the store.
     public let number: UInt64

@@ -9,8 +9,10 @@ final class InsertionWaiters: Sendable {
         /// At most `Limits.reportedProblems`.
         fileprivate(set) var eventIDs: [String] = []
 
-        fileprivate mutating func add(_ eventID: String) {
-            count += 1
+        /// - Parameter events: how many are lost with this letter.
+        fileprivate mutating func add(_ eventID: String, events: Int) {
+            guard events > 0 else { return }
+            count += events
             if eventIDs.count < Limits.reportedProblems { eventIDs.append(eventID) }
         }
     }
@@ -25,11 +27,11 @@ final class InsertionWaiters: Sendable {
         var position: UInt64 = 0
         var waiters: [UInt64: Waiter] = [:]
         /// The last dead letters, for those who begin to wait when their events have been passed already.
-        var recentLosses: [(sequence: UInt64, eventID: String)] = []
+        var recentLosses: [(sequences: Range<UInt64>, eventID: String)] = []
 
         func losses(in sequences: Range<UInt64>) -> Losses {
             var losses = Losses()
-            for loss in recentLosses where sequences.contains(loss.sequence) { losses.add(loss.eventID) }
+            for loss in recentLosses { losses.add(loss.eventID, events: loss.sequences.clamped(to: sequences).count) }
             return losses
         }
     }
@@ -45,15 +47,16 @@ final class InsertionWaiters: Sendable {
 
     private let state = Mutex(State())
 
-    /// An event became a dead letter. To be called before the position is said to have passed it; on the journal's
-    /// writer thread.
-    func lost(_ sequence: UInt64, eventID: String, in stream: StreamID) {
+    /// Events became a dead letter: one, or all of a damaged entry. To be called before the position is said to have
+    /// passed them; on the journal's writer thread.
+    func lost(_ sequences: Range<UInt64>, eventID: String, in stream: StreamID) {
         state.withLock { state in
             var waits = state.streams[stream] ?? StreamWaits()
             if waits.recentLosses.count == 2 * Self.keptLosses { waits.recentLosses.removeFirst(Self.keptLosses) }
-            waits.recentLosses.append((sequence, eventID))
-            for (number, waiter) in waits.waiters where waiter.sequences.contains(sequence) {
-                waits.waiters[number]?.losses.add(eventID)
+            waits.recentLosses.append((sequences, eventID))
+            for (number, waiter) in waits.waiters {
+                waits.waiters[number]?.losses.add(
+                    eventID, events: sequences.clamped(to: waiter.sequences).count)
             }
             state.streams[stream] = waits
         }

@@ -62,7 +62,7 @@ public final class Pipeline: Sendable {
             flusher.committed(news)
             if !news.deadLetters.isEmpty { forwarder?.stored() }
             for letter in news.deadLetters {
-                if let sequence = letter.sequence { waiters.lost(sequence, eventID: letter.eventID, in: letter.stream) }
+                if let lost = letter.sequences { waiters.lost(lost, eventID: letter.eventID, in: letter.stream) }
             }
             for (stream, position) in news.advanced { waiters.advanced(stream, to: position) }
         }

@@ -4,8 +4,8 @@ import Testing
 @testable import ClickHouse
 
 struct InsertStatementTests {
-    private func statement(_ table: String, _ mode: RowMode = .flat) throws -> String {
-        try InsertStatement.text(table: table, database: "main", rowMode: mode)
+    private func statement(_ table: String, _ mode: RowMode = .flat, takesPatterns: Bool = true) throws -> String {
+        try InsertStatement.text(table: table, database: "main", rowMode: mode, takesPatterns: takesPatterns)
     }
 
     @Test func namesAreQualifiedAndQuoted() throws {
@@ -17,10 +17,13 @@ struct InsertStatementTests {
 
     @Test func envelopesNameTheirColumns() throws {
         #expect(
-            try statement("events", .envelope) == """
+            try statement("events", .envelope, takesPatterns: false) == """
                 INSERT INTO `main`.`events` (`event_id`, `payload`, `source`, `topic`, `partition`, `offset`, `key`, \
                 `received_at`) FORMAT JSONEachRow
                 """)
+        #expect(
+            try statement("events", .envelope).hasSuffix(
+                ", `received_at`, COLUMNS('^traceparent$')) FORMAT JSONEachRow"))
     }
 
     @Test(arguments: ["", ".", "a.", ".a", "a\nb", "a\u{0}", "a.\u{7F}"])
@@ -38,11 +41,11 @@ struct InsertStatementTests {
         let old = try #require(
             ServerCapabilities(answer: Array("version\t18.16.1\nsetting\tinsert_distributed_sync\n".utf8)))
         #expect(
-            endpoint.insertURL(statement: "S", token: "t/1", capabilities: old)
+            endpoint.insertURL(statement: "S", token: "t/1", rowMode: .flat, capabilities: old)
                 == "http://ch.example:8123/sub/?query=S&wait_end_of_query=1&insert_distributed_sync=1")
         let known = InsertSettings.asked.map { "setting\t\($0)\n" }.joined()
         let new = try #require(ServerCapabilities(answer: Array("version\t26.9.2.1\n\(known)".utf8)))
-        let url = endpoint.insertURL(statement: "S", token: "t/1", capabilities: new)
+        let url = endpoint.insertURL(statement: "S", token: "t/1", rowMode: .flat, capabilities: new)
         for setting in [
             "async_insert=0", "distributed_foreground_insert=1", "insert_deduplicate=1", "deduplicate_insert=enable",
             "deduplicate_blocks_in_dependent_materialized_views=1", "date_time_input_format=best_effort",
@@ -53,6 +56,8 @@ struct InsertStatementTests {
             #expect(url.contains("&\(setting)"))
         }
         #expect(!url.contains("insert_distributed_sync"))
+        let envelopes = endpoint.insertURL(statement: "S", token: "t/1", rowMode: .envelope, capabilities: new)
+        #expect(envelopes.contains("&input_format_skip_unknown_fields=1"))
     }
 
     @Test(arguments: [

@@ -62,6 +62,32 @@ struct RowEncoderTests {
                 """)
     }
 
+    @Test func envelopesHoldTheTrace() throws {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        // Of a later version, with what JSON can't hold as it is.
+        let odd = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-\"\\"
+        func events(_ kafka: (offset: Int64, key: [UInt8]?)?) -> [ClickHouseTestEvent] {
+            [text, odd, nil].map {
+                ClickHouseTestEvent(
+                    payload: Array("{}".utf8), id: .stored, storedID: [0x31], kafka: kafka,
+                    traceparent: $0.flatMap(TraceParent.init))
+            }
+        }
+        let http = String(decoding: try rows(ClickHouseTestBatch(events(nil)), .envelope), as: UTF8.self)
+        let row = #"{"event_id":"1","payload":"{}","source":"http","received_at":"2026-11-23T01:40:00.123Z""#
+        let oddInJSON = odd.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+        #expect(
+            http == row + #","traceparent":"\#(text)"}"# + "\n" + row + #","traceparent":"\#(oddInJSON)"}"# + "\n"
+                + row + "}\n")
+        let origin = EventOrigin.kafka(TopicPartition(topic: "t", partition: 0), offsets: 0..<9)
+        let kafka = String(
+            decoding: try rows(ClickHouseTestBatch(events((5, [0x6B])), origin: origin), .envelope), as: UTF8.self)
+        #expect(
+            kafka.split(separator: "\n").first?.hasSuffix(#","offset":5,"key":"k","traceparent":"\#(text)"}"#) == true)
+        #expect(kafka.hasSuffix(#","offset":5,"key":"k"}"# + "\n"))
+        #expect(try rows(ClickHouseTestBatch(events(nil)), .flat) == Array("{}\n{}\n{}\n".utf8))
+    }
+
     @Test func flatRowsAreThePayloads() throws {
         let batch = ClickHouseTestBatch(delicatePayloads.map { ClickHouseTestEvent($0) }, eventsPerEntry: 3)
         #expect(

@@ -7,6 +7,9 @@ import Testing
 
 /// `ingestd journal` as users run it.
 @Suite(.serialized) struct JournalCommandTests {
+    /// Of the last event.
+    private static let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
     private struct Verification: Decodable {
         struct Problem: Decodable {
             let place: String
@@ -29,6 +32,7 @@ import Testing
         let offset: Int64?
         let key: String?
         let keyEncoding: String?
+        let traceparent: String?
         let receivedAt: String
         let payload: [String: String]
     }
@@ -69,7 +73,9 @@ import Testing
         }
         let partition = TopicPartition(topic: "topic", partition: 3)
         try await append(.kafka(partition, offsets: 7..<9), kafka, at: start + 1_000)
-        try await append(.http, EventBuffer(payloads: [#"{"n":"last"}"#]), at: start + 2_000)
+        let traced = EventBuffer()
+        traced.append(#"{"n":"last"}"#, trace: try #require(TraceParent(Self.trace)))
+        try await append(.http, traced, at: start + 2_000)
         try await withCheckedThrowingContinuation { continuation in
             journal.advance(stream, to: 3, partitions: [:]) { continuation.resume(with: $0) }
         }
@@ -95,6 +101,8 @@ import Testing
         #expect(all[2].source == "kafka" && all[2].topic == "topic" && all[2].partition == 3 && all[2].offset == 7)
         #expect(all[2].key == "k\"ey" && all[2].keyEncoding == nil)
         #expect(all[3].key == "/w==" && all[3].keyEncoding == "base64")
+        #expect(all.map(\.traceparent) == [nil, nil, nil, nil, Self.trace])
+        #expect(all[4].source == "http" && all[4].offset == nil)
         #expect(try await export("--stream", "events", "--from", "2", "--to", "4").map(\.sequence) == [2, 3, 4])
         #expect(
             try await export("--since", "\(start + 1_000)", "--until", Timestamp.iso8601(milliseconds: start + 2_000))

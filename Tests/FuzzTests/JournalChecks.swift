@@ -34,7 +34,12 @@ enum EntryCheck {
             try demand(event.sequence == place.sequence && entry.sequences.contains(event.sequence), "a sequence")
             try demand(
                 isWithin(event.payload, bytes) && event.explicitID.map { isWithin($0, bytes) } != false, "a slice")
-            if let kafka = event.kafka { _ = try? EventHeaders.decode(kafka.headers) }
+            _ = try? EventHeaders.decode(event.headers)
+            if let traceparent = event.traceparent {
+                try demand(isWithin(traceparent, event.headers), "a traceparent")
+                let text = String(decoding: traceparent, as: UTF8.self)
+                try demand(TraceParent(text)?.text == text, "a valid traceparent")
+            }
             _ = event.id
             // All of them would take quadratic time.
             if places.count < 4 { places.append(place) }

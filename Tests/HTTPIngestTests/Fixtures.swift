@@ -20,6 +20,8 @@ final class RecordingIntake: EventIntake {
         let stream: StreamID
         let payloads: [String]
         let ids: [String?]
+        let traces: [String?]
+        let byteCount: Int
         let deadLetters: [DeadLetter]
         let request: RequestKey?
         let receivedAt: Int64
@@ -99,6 +101,7 @@ extension RecordingIntake.Record {
         UnsafeMutableRawBufferPointer(rebasing: entry[start...]).copyMemory(from: buffer.records)
         var payloads: [String] = []
         var ids: [String?] = []
+        var traces: [String?] = []
         do {
             // An entry has events; a submission may have none.
             if buffer.eventCount > 0 {
@@ -106,12 +109,13 @@ extension RecordingIntake.Record {
                 while let event = try cursor.next() {
                     payloads.append(String(decoding: event.payload, as: UTF8.self))
                     ids.append(event.explicitID.map { String(decoding: $0, as: UTF8.self) })
+                    traces.append(event.traceparent.map { String(decoding: $0, as: UTF8.self) })
                 }
             }
         } catch { payloads.append("\(error)") }
         self.init(
-            stream: submission.stream, payloads: payloads, ids: ids, deadLetters: submission.deadLetters,
-            request: submission.request, receivedAt: submission.receivedAt)
+            stream: submission.stream, payloads: payloads, ids: ids, traces: traces, byteCount: buffer.byteCount,
+            deadLetters: submission.deadLetters, request: submission.request, receivedAt: submission.receivedAt)
     }
 }
 

@@ -52,7 +52,8 @@ import Testing
 
     private static let preflight = [
         "Access-Control-Request-Method: POST",
-        "Access-Control-Request-Headers: authorization,content-type, Idempotency-Key,x-other,ce-id,content-encoding",
+        "Access-Control-Request-Headers: authorization,content-type, Idempotency-Key,x-other,ce-id,content-encoding,"
+            + "traceparent",
     ]
 
     @Test func pagesOfConfiguredOriginsMayAsk() async throws {
@@ -68,7 +69,7 @@ import Testing
                 #expect(allowed.headers["access-control-allow-methods"] == "POST, OPTIONS")
                 #expect(
                     allowed.headers["access-control-allow-headers"]
-                        == "authorization, content-type, idempotency-key, ce-id, content-encoding")
+                        == "authorization, content-type, idempotency-key, ce-id, content-encoding, traceparent")
                 #expect(allowed.headers["access-control-max-age"] == "7200")
                 #expect(allowed.headers["vary"] != nil)
                 // The answers to the requests themselves, good and bad.

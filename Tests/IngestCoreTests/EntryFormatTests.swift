@@ -66,7 +66,7 @@ import Testing
             var cursor = view.events
             let first = try #require(try cursor.next())
             #expect(first.kafka!.offset == 41 && first.kafka!.timestamp == 99)
-            #expect(first.kafka!.key!.elementsEqual(key) && first.kafka!.headers.elementsEqual(headers))
+            #expect(first.kafka!.key!.elementsEqual(key) && first.headers.elementsEqual(headers))
             let second = try #require(try cursor.next())
             #expect(second.kafka!.key == nil && second.kafka!.timestamp == -1)
         }

@@ -87,6 +87,25 @@ import Testing
         #expect(fixture.journal.checkpoint(of: partitionA)?.hold == nil)
     }
 
+    /// A letter whose record is damaged goes to the topic as what is left of it; one that is gone holds its message, and
+    /// neither is in the way of those behind it.
+    @Test func damagedLettersDoNotBlockForwarding() async throws {
+        let fixture = try forwarding()
+        #expect(fixture.journal.assigned(partitionA, committed: 0) == 0)
+        try await fixture.append(numbered(0..<3), origin: .kafka(partitionA, offsets: 0..<3))
+        try await fixture.reject([1, 2, 3], upTo: 4, partitions: [partitionA: (4, 3)])
+        try fixture.rewrite("dead_letters", NumberKey(number: 1)) { $0[0] = 9 }
+        try fixture.rewrite("dead_letters", NumberKey(number: 2)) { $0 = [] }
+        #expect(fixture.journal.assigned(partitionA, committed: 0) == 3)
+        let waiting = try fixture.journal.unforwarded(limit: .max, maxBytes: .max)
+        #expect(waiting.map(\.number) == [1, 3] && waiting[0].letter.problem.kind == "unreadable_letter")
+        try await fixture.markForwarded([1, 3])
+        #expect(committable(fixture) == 1 && fixture.journal.snapshot.unforwardedCount == 1)
+        #expect(try await fixture.journal.discardDeadLetters([2]) == DeadLetterChange())
+        fixture.journal.committed([partitionA: 1])
+        #expect(committable(fixture) == 3)
+    }
+
     /// Someone who retries while the topic is away must not lose its message, nor the hold.
     @Test func retriedLettersStayUntilTheyAreForwarded() async throws {
         let fixture = try forwarding()

@@ -54,7 +54,7 @@ struct ReceivedSubmission {
                     id: event.explicitID.map { String(decoding: $0, as: UTF8.self) }, offset: event.kafka!.offset,
                     timestamp: event.kafka!.timestamp,
                     key: event.kafka!.key.map { String(decoding: $0, as: UTF8.self) },
-                    headerBytes: Array(event.kafka!.headers)))
+                    headerBytes: Array(event.headers)))
         }
         return events
     }

@@ -186,6 +186,10 @@ final class ScriptedTopic: DeadLetterDestination {
         try bytes.write(to: file)
 
         let second = try setup(directory)
+        // Who waits for them is told that one is not inserted.
+        let stream = try #require(second.journal.stream(table: "events")).id
+        let report = await second.pipeline.insertion(of: 1..<21, in: stream, timeout: .seconds(30))
+        #expect(report?.inserted == 19 && report?.deadLettered == 1)
         #expect(await second.pipeline.drain(timeout: .seconds(30)))
         let letters = try second.journal.deadLetters(matching: DeadLetterFilter(), limit: 100)
         #expect(letters.map(\.letter.problem.kind) == ["damaged_entry"])

@@ -10,16 +10,19 @@ public struct ClickHouseTestEvent: Sendable {
     public var storedID: [UInt8]?
     /// Offset and key of the Kafka message that it was; `nil` for HTTP.
     public var kafka: (offset: Int64, key: [UInt8]?)?
+    /// The trace that it came with.
+    public var traceparent: TraceParent?
 
     /// Collects the parts.
     public init(
         payload: [UInt8], id: EventIDLocation = .derived, storedID: [UInt8]? = nil,
-        kafka: (offset: Int64, key: [UInt8]?)? = nil
+        kafka: (offset: Int64, key: [UInt8]?)? = nil, traceparent: TraceParent? = nil
     ) {
         self.payload = payload
         self.id = id
         self.storedID = storedID
         self.kafka = kafka
+        self.traceparent = traceparent
     }
 
     /// An HTTP event with a derived id.
@@ -54,13 +57,16 @@ public final class ClickHouseTestBatch: @unchecked Sendable {
                 event.payload.withUnsafeBytes { payload in
                     (event.storedID ?? []).withUnsafeBytes { storedID in
                         (event.kafka?.key ?? []).withUnsafeBytes { key in
-                            buffer.append(
-                                payload: payload, id: event.id, storedID: storedID,
-                                kafka: event.kafka.map {
+                            (event.traceparent?.headers ?? []).withUnsafeBytes { headers in
+                                let metadata = event.kafka.map {
                                     KafkaMetadata(
                                         offset: $0.offset, timestamp: -1, key: $0.key == nil ? nil : key,
-                                        headers: UnsafeRawBufferPointer(start: nil, count: 0))
-                                })
+                                        headers: headers)
+                                }
+                                buffer.append(
+                                    payload: payload, id: event.id, storedID: storedID,
+                                    kafka: metadata ?? (headers.isEmpty ? nil : .headersOnly(headers)))
+                            }
                         }
                     }
                 }

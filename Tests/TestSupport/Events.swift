@@ -19,6 +19,16 @@ extension EventBuffer {
                 })
         }
     }
+
+    /// Appends one event with a derived id that came over HTTP in a trace.
+    public func append(_ payload: String, trace: TraceParent) {
+        var payload = payload
+        payload.withUTF8 { payload in
+            trace.headers.withUnsafeBytes { headers in
+                append(payload: UnsafeRawBufferPointer(payload), id: .derived, kafka: .headersOnly(headers))
+            }
+        }
+    }
 }
 
 extension EventReader {

@@ -254,6 +254,30 @@ class VersionTests(SharedServerCase):
         self.assertIn("taking back 001_events.sql would lose data", run.stderr)
         self.assertEqual(self.query("SELECT count() FROM events_unique"), "4")
 
+    def test_traces_come_and_go_with_their_column(self):
+        older = os.path.join(self.folder, "older")
+        os.mkdir(older)
+        for name in self.NAMES[:3]:
+            shutil.copy(os.path.join(SCHEMA, name), older)
+        self.migrate(older)
+        self.insert()
+        self.migrate()
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        row = self.ROWS.splitlines()[0].replace('"event_id":"1"', f'"event_id":"4","traceparent":"{trace}"')
+        self.insert(row)
+        traces = "SELECT event_id, traceparent FROM events_unique ORDER BY event_id"
+        self.assertEqual(self.query(traces), f"1\t\n2\t\n3\t\n4\t{trace}")
+        # The last column, for what counts them.
+        last = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = '{}'"
+        for table in ("events", "events_unique"):
+            self.assertEqual(self.query(last.format(table) + " ORDER BY position DESC LIMIT 1"), "traceparent")
+        self.migrate("--down-to", "003")
+        answer = self.request(traces)
+        self.assertEqual(answer.status, 404, answer.body)
+        self.assertEqual(self.query("SELECT count() FROM events_unique"), "4")
+        self.migrate()
+        self.assertEqual(self.query(traces), "1\t\n2\t\n3\t\n4\t")
+
     def test_retries_count_once_with_the_settings_of_the_service(self):
         self.migrate()
         for _ in range(3):
@@ -393,6 +417,8 @@ class ClusterTests(SharedServerCase):
         self.query("INSERT INTO events_local SELECT * FROM events_local")
         self.assertEqual(self.query("SELECT events FROM events_counted"), "3")
         self.assertEqual(self.query("SELECT count() FROM events_unique"), "3")
+        for table in ("events_local", "events", "events_unique"):
+            self.assertEqual(self.query(f"SELECT DISTINCT traceparent FROM {table}"), "")
         self.assertApplied(self.migrate(**settings), *(f"{name}: applied before" for name in names))
         run = self.migrate(**settings, EVENTS_RETENTION_DAYS="3650")
         self.assertIn("retention: events are deleted 3650 days", run.stdout)

@@ -33,6 +33,8 @@ LATER = {
     "ingest_kafka_unjournaled_events": {"topic", "partition"},
     "ingest_kafka_uncommitted_events": {"topic", "partition"},
 }
+# Labels of the target; prometheus.yml adds the track.
+TARGET = {"job", "instance", "track"}
 # Prometheus's own.
 BUILT_IN = {"up": set(), "ALERTS": {"alertname", "alertstate"}}
 KEYWORDS = {"and", "or", "unless", "on", "by", "ignoring", "without", "group_left", "group_right", "offset", "bool"}
@@ -121,7 +123,8 @@ class TemporaryFolder(unittest.TestCase):
 class AlertTests(TemporaryFolder):
     def test_each_alert_says_what_to_do(self):
         with open(os.path.join(ROOT, RUNBOOK), encoding="utf-8") as file:
-            headings = re.findall(r"^### (\w+)$", file.read(), re.MULTILINE)
+            section = re.search(r"^## Alerts\n(.*?)(?=^## |\Z)", file.read(), re.MULTILINE | re.DOTALL)[1]
+        headings = re.findall(r"^### (\w+)$", section, re.MULTILINE)
         names = [rule["alert"] for rule in rules()]
         self.assertEqual(headings, names, "the runbook has an entry for each alert, in the rules' order")
         for rule in rules():
@@ -257,7 +260,7 @@ class MetricNameTests(unittest.TestCase):
         wait_until(lambda: "ingest_kafka_errors_total{" in cls.text(), "the consumer finds no broker", 10)
         cls.labels = {}
         for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", cls.text(), re.MULTILINE):
-            cls.labels.setdefault(name, {"job", "instance"}).update(re.findall(r'(\w+)="', labels))
+            cls.labels.setdefault(name, set(TARGET)).update(re.findall(r'(\w+)="', labels))
 
     @classmethod
     def text(cls):
@@ -267,7 +270,7 @@ class MetricNameTests(unittest.TestCase):
     def check(self, expressions):
         known = {**self.labels}
         for name, labels in (LATER | BUILT_IN).items():
-            known[name] = labels | {"job", "instance"}
+            known[name] = labels | TARGET
         for text in expressions:
             found = list(selectors(text))
             self.assertTrue(found, text)

@@ -7,29 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import yaml
 
 from clickhouse_fixture import ROOT
-
-ONE_SHOTS = {"kafka-init", "schema-init"}
-
-
-def read(path):
-    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
-        return file.read()
-
-
-def stack():
-    """stack.yml with the defaults of its variables."""
-    return yaml.safe_load(re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", read("stack.yml")))
-
-
-def seconds(duration):
-    value, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()
-    return int(value) * {"s": 1, "m": 60}[unit]
+from stack_fixture import FAKE_DOCKER, ONE_SHOTS, StackToolCase, read, seconds, stack
 
 
 class StackFileTests(unittest.TestCase):
@@ -115,7 +98,7 @@ class StackFileTests(unittest.TestCase):
         self.assertGreater(len(known), 60)
         for name in ("ingestion-service", "kafka-init"):
             self.assertEqual(set(self.services[name]["environment"]) - known, set(), name)
-        inits = set(re.findall(r"^#   (CLICKHOUSE_[A-Z]+)", read("tools/migrate"), re.MULTILINE))
+        inits = set(re.findall(r"^#   ((?:CLICKHOUSE|EVENTS)_[A-Z_]+)", read("tools/migrate"), re.MULTILINE))
         inits |= {f"{name}_FILE" for name in inits}
         self.assertEqual(set(self.services["schema-init"]["environment"]) - inits, set())
 
@@ -176,82 +159,7 @@ class StackFileTests(unittest.TestCase):
         self.assertIn(f"CMD {json.dumps(check[1:])}", text)
 
 
-# State is files in $FAKE: swarm (JSON), images, secrets, services, labels. Everything asked for is appended to calls.
-FAKE_DOCKER = r"""#!/bin/sh
-echo "$*" >>"$FAKE/calls"
-case "$*" in
-    'info --format'*) cat "$FAKE/swarm" ;;
-    'swarm init'*) echo '{"LocalNodeState":"active","ControlAvailable":true,"NodeID":"n1"}' >"$FAKE/swarm" ;;
-    'image inspect '*) grep -qx "$3" "$FAKE/images" ;;
-    'pull '*) echo "no route to registry" >&2; exit 1 ;;
-    'node ls'*) echo n1 ;;
-    'node inspect'*) cat "$FAKE/labels" ;;
-    'node update'*) echo true >"$FAKE/labels" ;;
-    'secret ls'*) cat "$FAKE/secrets" ;;
-    'secret create'*) echo "$5" >>"$FAKE/secrets"; cat >"$FAKE/secret-$5" ;;
-    'stack deploy'*) env | grep -E '^(CONFIG|TAG)' >"$FAKE/environment"; cp "$FAKE/deployed" "$FAKE/services" ;;
-    'stack ls'*) [ ! -s "$FAKE/services" ] || echo ingestd ;;
-    'stack rm'*) : >"$FAKE/services" ;;
-    'service ls'*Ports*) cat "$FAKE/ports" ;;
-    'service ls'*) cat "$FAKE/services" ;;
-    'service inspect'*) if [ -s "$FAKE/services" ] && [ -e "$FAKE/update" ]; then cat "$FAKE/update"; else echo null; fi ;;
-    'service ps'*-init) echo 'Complete 1 second ago	' ;;
-    'service ps'*) echo 'Failed 1 second ago	task: non-zero exit (1)' ;;
-    'volume ls'*) echo ingestd_journal-1 ;;
-esac
-"""
-ACTIVE = '{"LocalNodeState":"active","ControlAvailable":true,"NodeID":"n1"}'
-
-
-class StackToolTests(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="stack-")
-        self.addCleanup(shutil.rmtree, self.folder)
-        # Two ports that are free.
-        self.ports = [socket.create_server(("", 0)) for _ in range(2)]
-        http, grafana = (listener.getsockname()[1] for listener in self.ports)
-        for listener in self.ports:
-            listener.close()
-        self.environment = {
-            "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "FAKE": self.folder, "STACK_POLL_SECONDS": "0.01",
-            "STACK_SECRETS_DIR": f"{self.folder}/mine", "STACK_HTTP_PORT": str(http), "STACK_NAME": "ingestd",
-            "STACK_GRAFANA_PORT": str(grafana), "STACK_TIMEOUT": "30",
-        }  # fmt: skip
-        os.mkdir(f"{self.folder}/bin")
-        self.write("bin/docker", FAKE_DOCKER)
-        os.chmod(f"{self.folder}/bin/docker", 0o755)
-        self.write("swarm", ACTIVE)
-        self.write("images", "".join(f"{service['image']}\n" for service in stack()["services"].values()))
-        self.write("labels", "\n")
-        for name in ("secrets", "services", "ports", "calls"):
-            self.write(name, "")
-        self.write(
-            "deployed",
-            "".join(f"ingestd_{name}\t{'0/1' if name in ONE_SHOTS else '1/1'}\n" for name in stack()["services"]),
-        )
-
-    def write(self, name, text):
-        with open(f"{self.folder}/{name}", "w") as file:
-            file.write(text)
-
-    def fake(self, name):
-        with open(f"{self.folder}/{name}") as file:
-            return file.read()
-
-    def run_tool(self, command="up", **changes):
-        return subprocess.run(
-            [os.path.join(ROOT, "tools/stack"), command], env=self.environment | changes, capture_output=True,
-            text=True, timeout=60,
-        )  # fmt: skip
-
-    def refused(self, *words, command="up", **changes):
-        answer = self.run_tool(command, **changes)
-        self.assertEqual(answer.returncode, 1, answer.stdout)
-        for word in words:
-            self.assertIn(word, answer.stderr)
-        self.assertNotIn("Traceback", answer.stderr)
-        return answer
-
+class StackToolTests(StackToolCase):
     def test_no_docker_and_no_daemon(self):
         os.remove(f"{self.folder}/bin/docker")
         os.symlink(os.path.realpath(sys.executable), f"{self.folder}/bin/python3")
@@ -287,6 +195,18 @@ class StackToolTests(unittest.TestCase):
             self.assertEqual(answer.returncode, 0, f"its own port: {answer.stderr}")
         self.refused("STACK_HTTP_PORT is no port", STACK_HTTP_PORT="http")
 
+    def test_limits_of_cpus_that_the_node_has_not(self):
+        self.assertEqual(self.run_tool().returncode, 0)
+        self.assertNotIn("_CPUS", self.fake("environment"))
+        self.write("cpus", "1")
+        answer = self.run_tool()
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        self.assertIn("CLICKHOUSE_CPUS is 1 instead of 4", answer.stdout)
+        environment = set(self.fake("environment").split())
+        self.assertLessEqual({"CLICKHOUSE_CPUS=1", "KAFKA_CPUS=1", "INGESTD_CPUS=1"}, environment)
+        self.refused("KAFKA_CPUS is 1.5", "has 1 CPUs", KAFKA_CPUS="1.5")
+        self.refused("KAFKA_CPUS is no number", KAFKA_CPUS="many")
+
     def test_missing_images_are_all_named(self):
         self.write("images", "")
         answer = self.refused("ingestion-service:7.0 ", "make stack-image TAG=7.0", "apache/kafka", "docker load", TAG="7.0")
@@ -306,6 +226,8 @@ class StackToolTests(unittest.TestCase):
         self.assertEqual(os.stat(f"{self.folder}/mine/http_token").st_mode & 0o777, 0o600)
         for line in answer.stdout, answer.stderr, self.fake("calls"):
             self.assertNotIn(token, line, "secrets are neither printed nor arguments")
+        # By that label `docker stack rm` would remove it.
+        self.assertNotIn("com.docker.stack.namespace=ingestd ingestd_http_token_1", self.fake("calls"))
         users = self.fake("secret-ingestd_clickhouse_users_1")
         self.assertIn("<password_sha256_hex>", users)
         self.assertNotIn(self.fake("mine/clickhouse_password"), users)
@@ -331,7 +253,13 @@ class StackToolTests(unittest.TestCase):
 
     def test_failed_update_and_services_that_do_not_come_up(self):
         self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:00Z"}')
-        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_")
+        self.refused("failed, and it was rolled back", "non-zero exit (1)", "docker service logs ingestd_",
+                     "with the earlier TAG")  # fmt: skip
+        # One that is under way is waited for: only then everything is known.
+        self.write("services", "")
+        self.write("update", '{"State":"rollback_started","StartedAt":"2026-01-01T00:00:01Z"}')
+        self.refused("not there after 0.2 s", "rolling back: task: non-zero exit (1)", STACK_TIMEOUT="0.2")
+        self.write("update", '{"State":"rollback_completed","StartedAt":"2026-01-01T00:00:01Z"}')
         # The same state as before: it tells about an earlier deployment.
         answer = self.run_tool()
         self.assertEqual(answer.returncode, 0, answer.stderr)

@@ -4,7 +4,9 @@ Tried with chdb-core 26.9: connections are cheap (0.4 ms), each has its own sett
 connections work at the same time in different threads without holding Python's lock. One connection at a time runs
 one statement; a streaming INSERT occupies it until it is finished or cancelled. An INSERT is on disk, as a part of a
 MergeTree table, when `insert_done` returns: SIGKILL after that does not lose it. A streaming INSERT that is
-cancelled, or whose connection is closed, inserts nothing.
+cancelled, or whose connection is closed, inserts nothing. One whose rows are refused behind the parser (a CONSTRAINT, a
+MATERIALIZED column that throws, too many partitions) inserts nothing either, but reports success, which a server does
+not: to have rows refused, use types.
 
 Memory: the engine needs about 350 MiB to begin with. A result is held in memory twice (engine and answer), an INSERT
 needs its block (up to about a million rows or 256 MiB) and one piece of the body. The engine's own limit
@@ -43,9 +45,10 @@ class EmbeddedEngine:
         _chdb.reset_signal_handlers()
         _chdb.set_signal_handlers_enabled(0)
         self._chdb = _chdb
-        self._folder = folder
+        # So that BACKUP ... TO File('NAME') works, as on a server that has a place for backups.
+        self._address = f"{folder}?backups.allowed_path={folder}/backups"
         # The engine lives as long as one connection is open.
-        self._keeper = _chdb.connect(folder)
+        self._keeper = _chdb.connect(self._address)
         self.version = self._text("SELECT version()")
         self.timezone = self._text("SELECT timezone()")
         self._content_types = dict(
@@ -62,7 +65,7 @@ class EmbeddedEngine:
 
     def connect(self) -> "Connection":
         """A fresh connection: default settings, database `default`."""
-        return Connection(self, self._chdb.connect(self._folder))
+        return Connection(self, self._chdb.connect(self._address))
 
     def close(self) -> None:
         """Stops the engine. No connection may be in use."""

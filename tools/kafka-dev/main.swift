@@ -17,8 +17,10 @@ import Glibc
 
 let usage = """
     usage: kafka-dev serve --topics NAME:PARTITIONS[,...] [--brokers N] [--exit-with-stdin]
+           kafka-dev serve --topics-from-stdin [--brokers N]
                prints "ready HOST:PORT[,HOST:PORT...]" and serves until SIGTERM or SIGINT
-               (with --exit-with-stdin also until standard input ends)
+               (with --exit-with-stdin also until standard input ends); with --topics-from-stdin each line
+               NAME:PARTITIONS makes a topic, "created NAME" answers it, and the end of standard input ends it
            kafka-dev produce --bootstrap-servers HOST:PORT --topic NAME [--partition N] [--key-field NAME]
                sends each line of standard input as a message; the key is the value of the line's top-level
                JSON field NAME; prints how many were acknowledged
@@ -32,11 +34,14 @@ let command = arguments.isEmpty ? "" : arguments.removeFirst()
 do {
     switch command {
     case "serve":
-        let options = try Options(arguments, flags: ["--exit-with-stdin"], values: ["--topics", "--brokers"])
+        let options = try Options(
+            arguments, flags: ["--exit-with-stdin", "--topics-from-stdin"], values: ["--topics", "--brokers"])
+        let input: StandardInput =
+            options.has("--topics-from-stdin") ? .topics : options.has("--exit-with-stdin") ? .untilItEnds : .ignored
+        let topics = input == .topics ? options.value("--topics") ?? "" : try options.required("--topics")
         try serve(
-            topics: try options.required("--topics").split(separator: ",").map(TopicSpecification.init),
-            brokers: Int32(try options.number("--brokers") ?? 1),
-            exitsWithStandardInput: options.has("--exit-with-stdin"))
+            topics: topics.split(separator: ",").map(TopicSpecification.init),
+            brokers: Int32(try options.number("--brokers") ?? 1), input: input)
     case "produce":
         let options = try Options(
             arguments, values: ["--bootstrap-servers", "--topic", "--partition", "--key-field"])

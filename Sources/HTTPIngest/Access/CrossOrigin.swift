@@ -8,7 +8,7 @@ struct CrossOrigin: Sendable {
 
     /// What pages may send besides what every page may.
     private static let headers: Set<String> = [
-        "authorization", "content-type", "content-encoding", "idempotency-key", "accept",
+        "authorization", "content-type", "content-encoding", "idempotency-key", "accept", "traceparent",
     ]
     private static let headerPrefix = "ce-"
     private static let exposedHeaders = "Retry-After, Idempotency-Replayed"
@@ -38,13 +38,13 @@ struct CrossOrigin: Sendable {
     }
 
     /// Says on any answer, also one of an error, whether the page that asked may read it.
-    func mark(_ answer: inout Answer, for request: Request) {
+    func mark(_ answer: inout Answer, for headers: HTTPFields) {
         if allowsAll {
             answer.headers[.accessControlAllowOrigin] = "*"
         } else {
             // Caches must keep the answers for different origins apart.
             answer.headers.append(HTTPField(name: .vary, value: "Origin"))
-            guard let origin = request.headers[.origin], origins.contains(origin) else { return }
+            guard let origin = headers[.origin], origins.contains(origin) else { return }
             answer.headers[.accessControlAllowOrigin] = origin
         }
         answer.headers[.accessControlExposeHeaders] = Self.exposedHeaders

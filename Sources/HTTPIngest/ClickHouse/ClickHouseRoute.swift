@@ -245,7 +245,8 @@ final class ClickHouseRoute: Sendable {
                 case .insert(let target, let data):
                     let admission = IngestRoute.Admission(
                         stream: target.stream, content: content, query: try IngestQuery(nil),
-                        idempotencyKey: target.token ?? key, expectsContinue: false)
+                        idempotencyKey: target.token ?? key,
+                        traceparent: TraceParent(request.headers, content.mode), expectsContinue: false)
                     return try rows(in: data, for: admission, target.columns)
                 case .select(let select): return .select(select)
                 }

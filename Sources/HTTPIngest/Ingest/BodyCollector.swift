@@ -33,6 +33,32 @@ final class ByteBudget: Sendable {
     func give(_ count: Int) { used.subtract(count, ordering: .relaxed) }
 }
 
+/// What has come of an uncompressed body.
+struct CollectedBody {
+    /// What was announced.
+    let length: Int?
+    private(set) var whole = ByteBuffer()
+    /// Bytes so far, which count against the budget.
+    private(set) var taken = 0
+
+    init(length: Int?) { self.length = length }
+
+    fileprivate mutating func append(_ piece: ByteBuffer) {
+        let count = piece.readableBytes
+        if taken == 0 {
+            whole = piece
+        } else {
+            // What is announced is believed up to a MiB; beyond that memory grows with what has come.
+            let expected = min(length ?? taken * 2, max(1 << 20, taken * 2))
+            if whole.writableBytes < count {
+                whole.reserveCapacity(minimumWritableBytes: max(count, expected - taken))
+            }
+            whole.writeImmutableBuffer(piece)
+        }
+        taken += count
+    }
+}
+
 /// Receives a request's body into one piece, decompressed while it arrives. A body that arrives in one piece and is not
 /// compressed is not copied.
 struct BodyCollector: Sendable {
@@ -61,29 +87,27 @@ struct BodyCollector: Sendable {
         _ body: inout RequestBody.AsyncIterator, _ content: ContentDescription, _ use: (ByteBuffer) throws -> Result
     ) async throws -> Result {
         if let coding = content.coding { return try await decompress(&body, coding, length: content.length, use) }
-        let length = content.length
-        var whole = ByteBuffer()
-        var taken = 0
-        defer { budget.give(taken) }
-        while var piece = try await body.next() {
-            let count = piece.readableBytes
-            guard taken + count <= limit else { throw Problem.tooLarge(limit: limit) }
-            guard budget.take(count, beside: taken) else { throw Problem.overloaded }
-            if taken == 0 {
-                whole = piece
-            } else {
-                // What is announced is believed up to a MiB; beyond that memory grows with what has come.
-                let expected = min(length ?? taken * 2, max(1 << 20, taken * 2))
-                if whole.writableBytes < count {
-                    whole.reserveCapacity(minimumWritableBytes: max(count, expected - taken))
-                }
-                whole.writeBuffer(&piece)
-            }
-            taken += count
-        }
+        var collected = CollectedBody(length: content.length)
+        defer { give(&collected) }
+        while let piece = try await body.next() { try add(piece, to: &collected) }
         // Less than announced: the client went away.
-        if let length, taken != length { throw ConnectionClosed() }
-        return try use(whole)
+        if let length = content.length, collected.taken != length { throw ConnectionClosed() }
+        return try use(collected.whole)
+    }
+
+    /// Puts the next piece of an uncompressed body to the others.
+    /// - Throws: `Problem` (too large, no room).
+    func add(_ piece: ByteBuffer, to body: inout CollectedBody) throws(Problem) {
+        let count = piece.readableBytes
+        guard body.taken + count <= limit else { throw Problem.tooLarge(limit: limit) }
+        guard budget.take(count, beside: body.taken) else { throw Problem.overloaded }
+        body.append(piece)
+    }
+
+    /// Gives back what a body took of the budget. To be called once it is done with, in whatever way.
+    func give(_ body: inout CollectedBody) {
+        budget.give(body.taken)
+        body = CollectedBody(length: nil)
     }
 
     /// What has come is decompressed before more is read, so only decompressed bytes are held; they count.

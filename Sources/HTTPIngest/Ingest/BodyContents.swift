@@ -28,12 +28,12 @@ extension BodyReport.Problem {
     /// The bad event as a dead letter, whose problem counts from the start of its payload; `nil` if there are no bytes
     /// to keep.
     /// - Parameter body: what was scanned.
-    func deadLetter(in body: UnsafeRawBufferPointer, table: String) -> DeadLetter? {
+    func deadLetter(in body: UnsafeRawBufferPointer, for admission: IngestRoute.Admission) -> DeadLetter? {
         guard length > 0 else { return nil }
         let problem = InvalidEvent(
             kind: error.kind, message: error.message, byteOffset: error.byteOffset.map { $0 - offset })
         return DeadLetter(
             invalid: UnsafeRawBufferPointer(rebasing: body[offset..<(offset + length)]), problem, eventID: eventID,
-            table: table)
+            table: admission.stream.table, traceparent: admission.traceparent?.text)
     }
 }

@@ -49,21 +49,25 @@ final class IngestRoute: Sendable {
         let content: ContentDescription
         let query: IngestQuery
         let idempotencyKey: IdempotencyKey?
+        let traceparent: TraceParent?
         let expectsContinue: Bool
     }
 
     /// Decides by the request's head alone.
     /// - Throws: `Problem`.
-    func admit(_ request: Request, stream name: String?, isDraining: Bool) throws(Problem) -> Admission {
+    func admit(
+        _ headers: HTTPFields, query: String?, stream name: String?, isDraining: Bool
+    ) throws(Problem) -> Admission {
         let stream = routes.stream(for: name)
-        try authorizer.check(request.headers, for: .ingest(name: name, table: stream.table))
+        try authorizer.check(headers, for: .ingest(name: name, table: stream.table))
         if isDraining { throw .draining }
-        let query = try IngestQuery(request.uri.query)
-        let content = try ContentDescription(request.headers)
+        let query = try IngestQuery(query)
+        let content = try ContentDescription(headers)
         if let length = content.length, length > collector.limit { throw .tooLarge(limit: collector.limit) }
         return Admission(
-            stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(request.headers),
-            expectsContinue: request.headers[.expect]?.lowercased() == "100-continue")
+            stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(headers),
+            traceparent: TraceParent(headers, content.mode),
+            expectsContinue: headers[.expect]?.lowercased() == "100-continue")
     }
 
     /// `nil` without one, or while keys are not looked at.
@@ -75,19 +79,17 @@ final class IngestRoute: Sendable {
     /// Receives the body and does the rest.
     func take(_ admission: Admission, _ body: inout RequestBody.AsyncIterator) async throws -> Answer {
         let contents = try await receive(&body, admission.content) { try check($0, for: admission) }
-        if contents.isEmpty {
-            // A batch of no CloudEvents: there is nothing to keep.
-            let nothing = Acceptance(
-                count: 0, stream: admission.stream, sequences: 0..<0,
-                badEvents: admission.query.keepsBadEvents ? BadEvents() : nil)
-            return try await answer(nothing, for: admission)
-        }
-        let receipt = try await store(contents, for: admission)
-        let acceptance = Acceptance(
-            count: receipt.sequences.count, stream: admission.stream, sequences: receipt.sequences,
-            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
+        // A batch of no CloudEvents: there is nothing to keep.
+        let receipt = contents.isEmpty ? Receipt(sequences: 0..<0) : try await store(contents, for: admission)
+        let acceptance = acceptance(of: contents, receipt, for: admission)
         guard !receipt.isRepeat else { return try await replay(acceptance, for: admission) }
         return try await answer(acceptance, for: admission)
+    }
+
+    private func acceptance(of contents: BodyContents, _ receipt: Receipt, for admission: Admission) -> Acceptance {
+        Acceptance(
+            count: receipt.sequences.count, stream: admission.stream, sequences: receipt.sequences,
+            badEvents: admission.query.keepsBadEvents ? BadEvents(contents) : nil)
     }
 
     /// Receives a body in one piece, decompressed and within the bounds of all requests.
@@ -115,12 +117,30 @@ final class IngestRoute: Sendable {
 
     /// Puts events on stable storage, unless they are there since an earlier request with the same key.
     func store(_ contents: BodyContents, for admission: Admission) async throws(Problem) -> Receipt {
+        let result = await withCheckedContinuation { continuation in
+            submit(contents, for: admission) { continuation.resume(returning: $0) }
+        }
+        return try count(result, of: contents, for: admission)
+    }
+
+    private func submit(
+        _ contents: BodyContents, for admission: Admission,
+        completion: @escaping @Sendable (Result<Receipt, IntakeError>) -> Void
+    ) {
+        intake.submit(
+            Submission(
+                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
+                events: contents.events, deadLetters: contents.deadLetters, request: contents.request,
+                completion: completion))
+    }
+
+    private func count(
+        _ result: Result<Receipt, IntakeError>, of contents: BodyContents, for admission: Admission
+    ) throws(Problem) -> Receipt {
         let counters = metrics[admission.stream]
         let receipt: Receipt
         do throws(IntakeError) {
-            receipt = try await intake.append(
-                stream: admission.stream.id, origin: .http, receivedAt: WallClock.milliseconds,
-                events: contents.events, deadLetters: contents.deadLetters, request: contents.request)
+            receipt = try result.get()
         } catch {
             counters.refused.increment(by: contents.report.accepted + contents.deadLetters.count)
             if error.isFull { metrics.backpressure.record(true) }
@@ -159,7 +179,8 @@ final class IngestRoute: Sendable {
 
     private func scan(_ body: ByteBuffer, for admission: Admission) throws(Problem) -> BodyContents {
         // A record adds 12 bytes to an event: an eighth is enough for events of 100 bytes or more.
-        let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64)
+        let headersLength = admission.traceparent.map { 24 + $0.headers.count } ?? 0
+        let events = EventBuffer(capacity: body.readableBytes + body.readableBytes / 8 + 64 + headersLength)
         let keepsBadEvents = admission.query.keepsBadEvents
         let mode = admission.content.mode
         if mode == .cloudEventBatch {
@@ -173,13 +194,13 @@ final class IngestRoute: Sendable {
                 mode.withDefaultID { defaultID in
                     scanner.appendEvents(
                         of: bytes, format: mode.format, to: events, reportedProblems: reportedProblems,
-                        defaultID: defaultID, maxEvents: maxEvents)
+                        defaultID: defaultID, headers: admission.traceparent?.headers, maxEvents: maxEvents)
                 }
             }
             guard keepsBadEvents, !report.isCutShort, report.rejected <= Limits.requestDeadLetters else {
                 return BodyContents(events: events, deadLetters: [], report: report)
             }
-            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, table: admission.stream.table) }
+            let letters = report.problems.compactMap { $0.deadLetter(in: bytes, for: admission) }
             return BodyContents(events: events, deadLetters: letters, report: report)
         }
     }
@@ -199,5 +220,55 @@ final class IngestRoute: Sendable {
             throw problem
         }
         return acceptance.answer(report)
+    }
+}
+
+/// Requests that are answered on their connection's event loop, without a task: almost all of them.
+extension IngestRoute {
+    /// Larger bodies would keep the loop's other connections waiting while they are scanned.
+    private static let directBytes = 1 << 20
+
+    /// `nil` if the request needs more than one answer or one that waits for ClickHouse, or comes compressed or in
+    /// chunks, or is to be refused.
+    func admitDirectly(_ headers: HTTPFields, stream name: String?, isDraining: Bool) -> Admission? {
+        // A refusal is found once more, and answered, by those who answer all others.
+        guard let admission = try? admit(headers, query: nil, stream: name, isDraining: isDraining),
+            let length = admission.content.length, length <= Self.directBytes, admission.content.coding == nil,
+            admission.idempotencyKey == nil, headers[.expect] == nil
+        else { return nil }
+        return admission
+    }
+
+    /// Puts the next piece of a body to the others.
+    /// - Throws: `Problem` if there is no room.
+    func add(_ piece: ByteBuffer, to body: inout CollectedBody) throws(Problem) { try collector.add(piece, to: &body) }
+
+    /// Gives back what a body took of the budget.
+    func give(_ body: inout CollectedBody) { collector.give(&body) }
+
+    /// Finds the events of a whole body, and hands them over.
+    /// - Parameter completion: called once unless this throws: on the journal's writer thread, or at once if there is
+    ///   nothing to hand over.
+    /// - Throws: `Problem` if nothing can be accepted.
+    func submit(
+        _ body: inout CollectedBody, for admission: Admission,
+        completion: @escaping @Sendable (Result<Receipt, IntakeError>, BodyContents) -> Void
+    ) throws(Problem) {
+        defer { give(&body) }
+        let contents = try check(body.whole, for: admission)
+        guard !contents.isEmpty else { return completion(.success(Receipt(sequences: 0..<0)), contents) }
+        submit(contents, for: admission) { completion($0, contents) }
+    }
+
+    /// The answer once events are on stable storage, or are not.
+    func answer(
+        _ result: Result<Receipt, IntakeError>, _ contents: BodyContents, for admission: Admission
+    ) -> Answer {
+        do throws(Problem) {
+            let receipt = try count(result, of: contents, for: admission)
+            return acceptance(of: contents, receipt, for: admission).answer
+        } catch {
+            return error.answer
+        }
     }
 }

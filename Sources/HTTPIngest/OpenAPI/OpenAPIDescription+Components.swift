@@ -54,6 +54,14 @@ extension OpenAPIDescription {
               schema: { type: string }
             ceSource: { name: ce-source, in: header, schema: { type: string } }
             ceType: { name: ce-type, in: header, schema: { type: string } }
+            traceparent:
+              name: traceparent
+              in: header
+              description: >-
+                W3C Trace Context. Kept with the events; what is not valid is ignored. In CloudEvents' binary mode
+                ce-traceparent comes first.
+              schema: { type: string }
+              example: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
             stream:
               name: stream
               in: query
@@ -251,6 +259,7 @@ extension OpenAPIDescription {
                     key: { type: string }
                     headers: { type: object, additionalProperties: { type: string } }
                     timestamp: { type: string, format: date-time }
+                    traceparent: { type: string, description: Of an HTTP request. A Kafka message's is a header. }
                 payload: { type: string, description: Not in lists. }
                 payload_encoding: { enum: [utf8, base64] }
             DeadLetterPage:

@@ -65,6 +65,7 @@ struct OpenAPIDescription: Sendable {
                 - $ref: "#/components/parameters/ceID"
                 - $ref: "#/components/parameters/ceSource"
                 - $ref: "#/components/parameters/ceType"
+                - $ref: "#/components/parameters/traceparent"
               requestBody: &eventsBody
                 required: true
                 content:

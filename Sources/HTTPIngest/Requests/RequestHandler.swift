@@ -6,7 +6,7 @@ internal import Synchronization
 
 /// Finds the route of a request, writes its answer, and decides whether the connection lives on.
 final class RequestHandler: Sendable {
-    private let ingest: IngestRoute
+    let ingest: IngestRoute
     private let observation: ObservationRoutes
     private let management: ManagementRoutes
     private let clickHouse: ClickHouseRoute
@@ -33,6 +33,17 @@ final class RequestHandler: Sendable {
 
     func beginDraining() { isDraining.store(true, ordering: .releasing) }
 
+    /// A request that `DirectIngest` takes; `nil` for all others.
+    func admitDirectly(_ request: HTTPRequest) -> IngestRoute.Admission? {
+        guard request.method == .post, let path = request.path, path.utf8.starts(with: "/v1/events".utf8),
+            !path.utf8.contains(where: { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") }),
+            case .events(let stream) = Route(path: path),
+            request.headerFields[.accept].map({ AcceptHeader.allows("application/json", $0) }) ?? true
+        else { return nil }
+        return ingest.admitDirectly(
+            request.headerFields, stream: stream, isDraining: isDraining.load(ordering: .acquiring))
+    }
+
     func serve(_ request: Request, _ writer: consuming ResponseWriter, _ channel: any Channel) async throws {
         var body = request.body.makeAsyncIterator()
         var answer: Answer
@@ -49,14 +60,20 @@ final class RequestHandler: Sendable {
         } catch is HTTPParserError {
             answer = Problem.malformed.answer
         }
-        if let crossOrigin { crossOrigin.mark(&answer, for: request) }
-        if answer.closesConnection { answer.headers[.connection] = "close" }
-        answer.headers[.date] = date.now()
-        answer.headers[.contentLength] = String(answer.body.readableBytes)
-        let head = HTTPResponse(status: answer.status, headerFields: answer.headers)
+        let head = head(of: answer, to: request.headers)
         let isHead = request.method == .head
         try await writer.write(response: head, body: isHead ? ResponseBody() : ResponseBody(byteBuffer: answer.body))
         if answer.closesConnection { try await linger(channel, &body) }
+    }
+
+    /// What every answer begins with.
+    func head(of answer: Answer, to headers: HTTPFields) -> HTTPResponse {
+        var answer = answer
+        if let crossOrigin { crossOrigin.mark(&answer, for: headers) }
+        if answer.closesConnection { answer.headers[.connection] = "close" }
+        answer.headers[.date] = date.now()
+        answer.headers[.contentLength] = String(answer.body.readableBytes)
+        return HTTPResponse(status: answer.status, headerFields: answer.headers)
     }
 
     private func answerTo(
@@ -75,7 +92,8 @@ final class RequestHandler: Sendable {
         var answer: Answer
         switch route {
         case .events(let stream):
-            let admission = try ingest.admit(request, stream: stream, isDraining: isDraining)
+            let admission = try ingest.admit(
+                request.headers, query: request.uri.query, stream: stream, isDraining: isDraining)
             if admission.expectsContinue { try await writer.writeInformationalHead(HTTPResponse(status: .continue)) }
             return try await ingest.take(admission, &body)
         case .clickHouse(.query) where StatusPage.isAskedFor(by: request):

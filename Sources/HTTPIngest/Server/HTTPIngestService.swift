@@ -72,8 +72,7 @@ public final class HTTPIngestService: Service {
         self.certificates = certificates
         server = Server(
             childChannelSetup: IngestChannel(
-                responder: { try await handler.serve($0, $1, $2) }, limits: ConnectionLimits(configuration),
-                certificates: certificates),
+                requests: handler, limits: ConnectionLimits(configuration), certificates: certificates),
             configuration: ServerConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
                 backlog: 1_024,

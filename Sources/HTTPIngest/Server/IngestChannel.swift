@@ -11,10 +11,12 @@ internal import NIOSSL
 struct IngestChannel: HTTPChannelHandler {
     typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
-    let responder: HTTPChannelHandler.Responder
+    let requests: RequestHandler
     let limits: ConnectionLimits
     /// `nil` serves plain HTTP.
     let certificates: CertificateStore?
+
+    var responder: HTTPChannelHandler.Responder { { [requests] in try await requests.serve($0, $1, $2) } }
 
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
         channel.eventLoop.makeCompletedFuture {
@@ -33,6 +35,7 @@ struct IngestChannel: HTTPChannelHandler {
                     HTTPRequestDecoder(limitConfiguration: bounds), maximumBufferSize: 4 * ConnectionLimits.headBytes))
             try pipeline.addHandler(ConnectionGuard(limits: limits))
             try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: certificates != nil))
+            try pipeline.addHandler(DirectIngest(requests))
             return try NIOAsyncChannel(
                 wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
         }

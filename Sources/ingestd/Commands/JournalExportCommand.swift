@@ -10,8 +10,9 @@ extension JournalCommand {
             abstract: "Writes stored events as NDJSON, those that wait and those kept by JOURNAL_RETAIN.",
             discussion: """
                 One line an event: {"stream":...,"sequence":...,"event_id":...,"source":...,"topic":...,\
-                "partition":...,"offset":...,"key":...,"received_at":...,"payload":{...}}; events from HTTP have no \
-                topic, partition, offset and key. A key that is no UTF-8 text is in base64, with \
+                "partition":...,"offset":...,"key":...,"traceparent":...,"received_at":...,"payload":{...}}; events \
+                from HTTP have no topic, partition, offset and key, and traceparent is there only if the event came \
+                with a valid one. A key that is no UTF-8 text is in base64, with \
                 "key_encoding":"base64". Damaged entries are named on standard error, and the command ends with 1.
 
                 \(ConfigurationReference.discussion(of: CommandSettings.journal))
@@ -104,6 +105,7 @@ private struct EventLine {
             put("offset", number: message.offset)
             if let key = message.key { putKey(key) }
         }
+        if let traceparent = event.traceparent { put("traceparent", Self.text(traceparent)) }
         put("received_at", Timestamp.iso8601(milliseconds: entry.receivedAt))
         bytes += #","payload":"#.utf8
         // A line feed can only stand between tokens, where a space is as good.
