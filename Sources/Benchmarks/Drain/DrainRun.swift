@@ -142,7 +142,7 @@ public struct DrainRun: Sendable {
             journal: journal, destination: client,
             configuration: FlushConfiguration(
                 batchMaxRows: options.batchMaxRows, batchMaxBytes: options.batchMaxBytes, batchMaxAge: 1_000_000,
-                parallelism: options.parallelism), maxBytes: configuration.maxBytes, logger: logger)
+                parallelism: options.parallelism), logger: logger)
         let cpu = ProcessTime.cpuSeconds
         let start = MonotonicClock.now
         try pipeline.start()
