@@ -161,12 +161,14 @@ import Testing
             let large = #"{"a":""# + String(repeating: "x", count: 700_000) + #""}"#
             // The first holds its 700 kB until its last byte comes.
             let body = Compression.gzip.compress(large)
-            let first = try await server.connect()
-            try await first.send(
-                "POST /v1/events HTTP/1.1\r\nHost: test\r\nContent-Encoding: gzip\r\nContent-Length: \(body.count)\r\n\r\n"
-            )
-            try await first.send(ByteBuffer(bytes: body.dropLast()))
+            var first = try await server.connect()
             try await eventually("the second is refused") {
+                // Anew: who comes too early takes the room itself.
+                first = try await server.connect()
+                try await first.send(
+                    "POST /v1/events HTTP/1.1\r\nHost: test\r\nContent-Encoding: gzip\r\nContent-Length: \(body.count)"
+                        + "\r\n\r\n")
+                try await first.send(ByteBuffer(bytes: body.dropLast()))
                 let second = try await post(server, body, "gzip")
                 if second.status == 503 {
                     expectProblem(second, 503, "overloaded")

@@ -296,7 +296,7 @@ class MigrationDrill(Drill):
         for name in os.listdir(SCHEMA):
             if name.endswith(".sql"):
                 shutil.copy(os.path.join(SCHEMA, name), files)
-        with open(os.path.join(files, "004_mistake.sql"), "w") as file:
+        with open(os.path.join(files, f"{len(os.listdir(files)) + 1:03}_mistake.sql"), "w") as file:
             file.write(
                 "ALTER TABLE events UPDATE payload = '' WHERE 1 SETTINGS mutations_sync = 1;"
                 "ALTER TABLE events MODIFY COLUMN payload FixedString(80);"
