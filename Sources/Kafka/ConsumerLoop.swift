@@ -72,6 +72,8 @@ final class ConsumerLoop {
     var commitSentAt: UInt64?
     /// The client is being closed: what could be waited for was waited for.
     private(set) var isClosing = false
+    /// An assignment that came while closing was answered: the client then leaves the group by itself.
+    var hasLeft = false
     var statusIsDue = true
     var nextStatusAt: UInt64 = 0
     var nextWatermarkQueryAt: UInt64 = 0

@@ -20,6 +20,8 @@ extension ConsumerLoop: ConsumerHandler {
                 // is neither consumed nor committed.
                 failure = error
             }
+            // A closing client takes this for giving up, and waits for nothing more.
+            hasLeft = isClosing
             if isCooperative {
                 check(rd_kafka_incremental_assign(consumer.client, list.pointer), "can't take over partitions")
             } else {
@@ -29,6 +31,8 @@ extension ConsumerLoop: ConsumerHandler {
         case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
             giveUp(list.partitions)
             callbacks.joinFollows()
+            // An answer to a client that is gone by now is waited for without end (librdkafka 2.0.2).
+            if hasLeft { return }
             if isCooperative {
                 check(rd_kafka_incremental_unassign(consumer.client, list.pointer), "can't give up partitions")
             } else {

@@ -2,10 +2,16 @@ import IngestCore
 import Kafka
 import Logging
 import MetricsTestKit
+import Synchronization
 import TestSupport
 import Testing
 
 @Suite struct LifecycleTests {
+    /// How many sources are closed.
+    private final class Closed: Sendable {
+        let count = Mutex(0)
+    }
+
     @Test func afterStopConsumingNothingIsSubmittedButCommitsGoOn() async throws {
         let rig = try Rig()
         try rig.produce(numbered(0..<10))
@@ -79,6 +85,34 @@ import Testing
         #expect(ContinuousClock.now - start < .seconds(5))
         #expect(rig.ledger.calls.last == .revoked(Rig.partition()))
         #expect(source.health.detail == "closed")
+    }
+
+    /// An assignment may wait to be looked at, in a client that is told to leave.
+    @Test func closingEndsAtAnyMomentOfJoining() async throws {
+        var rig = try Rig()
+        // What librdkafka then says gives it time between two steps.
+        rig.configuration.properties = [("debug", "all")]
+        var sources: [KafkaSource] = []
+        for number in 0..<24 {
+            rig.configuration.groupID = "joining-\(number)"
+            sources.append(try rig.makeSource())
+        }
+        // One after the other, so that they are at different moments when the first is there.
+        for source in sources {
+            source.start()
+            try await Task.sleep(for: .milliseconds(15))
+        }
+        let first = sources.removeFirst()
+        try await wait(for: "the first assignment") { !first.partitions.isEmpty }
+        let closed = Closed()
+        for source in sources + [first] {
+            Task.detached {
+                await source.close()
+                closed.count.withLock { $0 += 1 }
+            }
+        }
+        let count = sources.count + 1
+        try await wait(for: "all are closed") { closed.count.withLock { $0 } == count }
     }
 
     @Test func aSourceThatNeverStartedOrNeverConnectedCloses() async throws {
