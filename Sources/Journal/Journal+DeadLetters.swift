@@ -23,7 +23,11 @@ extension Journal {
     /// start from here: an event that is sent again and rejected again is a new letter that fits as well.
     /// - Throws: `JournalError`.
     public func deadLetterNumbers(matching filter: DeadLetterFilter) throws -> [UInt64] {
-        try deadLetterScan.numbers(matching: filter, before: nextDeadLetter)
+        // As it is in the tables: a letter that was listed a moment ago must not be missed.
+        let end = try withTables { transaction, tables in
+            try transaction.get(tables.meta, JournalFormat.nextDeadLetterKey)?.loadLittleEndian(0, as: UInt64.self) ?? 1
+        }
+        return try deadLetterScan.numbers(matching: filter, before: end)
     }
 
     /// The letter with this number; `nil` if there is none (any more).

@@ -308,9 +308,6 @@ public final class Journal: EventIntake, Sendable {
     /// Whether commits to Kafka wait for the DLQ topic.
     var forwardsDeadLetters: Bool { configuration.forwardsDeadLetters }
 
-    /// Number that the next dead letter gets.
-    var nextDeadLetter: UInt64 { current.withLock { $0.state.nextDeadLetter } }
-
     /// The folder.
     var path: String { configuration.path }
 
