@@ -175,8 +175,9 @@ class HistoryTests(HistoryChecks, SharedServerCase):
         self.assertEqual(self.query("SELECT count() FROM log"), "1")
 
     def test_a_run_that_was_stopped_does_not_go_on_beside_the_next(self):
-        # Its lock is taken over while it waits. Twice: the engine takes one request at a time, and ours may come late.
-        self.write("001_a.sql", "SELECT sleep(3); SELECT sleep(3); CREATE TABLE a (n Int32) ENGINE = MergeTree ORDER BY n")
+        # Its lock is taken over while it is under way. Short statements, many of them: the engine takes one request at a
+        # time, and ours must get in between.
+        self.write("001_a.sql", "SELECT sleep(0.4);" * 20 + "CREATE TABLE a (n Int32) ENGINE = MergeTree ORDER BY n")
         run = subprocess.Popen(
             [MIGRATE, self.folder], env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
