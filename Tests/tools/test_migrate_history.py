@@ -174,8 +174,6 @@ class HistoryTests(HistoryChecks, SharedServerCase):
         self.assertIn("001_a.sql: goes on after statement 2", run.stdout)
         self.assertEqual(self.query("SELECT count() FROM log"), "1")
 
-    # Passes alone and fails behind the test above, where the run does not see the takeover; the reason is not known yet.
-    @unittest.skipUnless(os.environ.get("INGESTD_MIGRATE_TAKEOVER"), "known to fail behind other tests: see the comment")
     def test_a_run_that_was_stopped_does_not_go_on_beside_the_next(self):
         # Its lock is taken over while it is under way. Short statements, many of them: the engine takes one request at a
         # time, and ours must get in between.
