@@ -91,11 +91,11 @@ extension DeadLetterStore {
         // The range of offsets is empty: the message was counted when it first came.
         let offset: Int64? = letter.source.isEmpty ? nil : letter.source.loadLittleEndian(4)
         let origin = letter.partition.map { EventOrigin.kafka($0, offsets: offset!..<offset!) } ?? .http
-        let length = try EntryPacker.write(
+        let entry = try EntryPacker.write(
             CollectionOfOne(letter.event), origin: origin, eventCount: 1, firstSequence: stream.nextSequence,
             receivedAt: letter.receivedAt, stream: letter.stream, tables: tables, in: transaction)
         stream.nextSequence += 1
-        stream.storedBytes += UInt64(JournalFormat.storedLength(length, pageSize: pageSize))
+        stream.storedBytes += UInt64(JournalFormat.storedLength(entry.count, pageSize: pageSize))
         draft.state.streams[letter.stream] = stream
         draft.streams.insert(letter.stream)
         draft.news.noteAppend(letter.stream, end: stream.nextSequence, bytes: letter.event.count)

@@ -1,6 +1,6 @@
 import IngestCore
 
-/// Turns submissions into entries of up to `Limits.entryBytes`: HTTP submissions of one stream that stand next to each
+/// Turns submissions into entries as large as `PageSupply` says: HTTP submissions of one stream that stand next to each
 /// other in a group share entries; a large one is parted. Kafka submissions keep entries of their own, because an
 /// entry names one range of offsets.
 ///
@@ -8,6 +8,10 @@ import IngestCore
 struct EntryPacker {
     private let tables: Tables
     private let pageSize: Int
+    /// Number of pages that the file had when the transaction began.
+    private let fileEnd: Int
+    /// To be kept for the next transaction when this one is committed.
+    private(set) var supply: PageSupply
     private var stream: StreamID?
     private var firstSequence: UInt64 = 0
     private var receivedAt: Int64 = 0
@@ -15,9 +19,11 @@ struct EntryPacker {
     private var byteCount = 0
     private var pieces: [(owner: EventBuffer, records: UnsafeRawBufferPointer)] = []
 
-    init(tables: Tables, pageSize: Int) {
+    init(tables: Tables, pages: (size: Int, count: Int), supply: PageSupply) {
         self.tables = tables
-        self.pageSize = pageSize
+        pageSize = pages.size
+        fileEnd = pages.count
+        self.supply = supply
     }
 
     /// Adds a submission's events.
@@ -26,9 +32,10 @@ struct EntryPacker {
         _ submission: Submission, firstSequence: UInt64, in transaction: borrowing WriteTransaction
     ) throws -> Int {
         let events = submission.events
-        if case .http = submission.origin, events.byteCount <= Limits.entryBytes {
+        let limit = supply.recordBytes(submission.origin)
+        if case .http = submission.origin, events.byteCount <= limit {
             var written = 0
-            if stream != submission.stream || byteCount + events.byteCount > Limits.entryBytes {
+            if stream != submission.stream || byteCount + events.byteCount > limit {
                 // What is pending may belong to another stream: its bytes are reported by `finish`.
                 written = try close(in: transaction, reportingFor: submission.stream)
             }
@@ -61,10 +68,11 @@ struct EntryPacker {
         in transaction: borrowing WriteTransaction, reportingFor reported: StreamID?
     ) throws -> Int {
         guard let stream else { return 0 }
-        let length = try Self.write(
+        let entry = try Self.write(
             pieces.lazy.map(\.records), origin: .http, eventCount: eventCount, firstSequence: firstSequence,
             receivedAt: receivedAt, stream: stream, tables: tables, in: transaction)
-        let stored = JournalFormat.storedLength(length, pageSize: pageSize)
+        try note(entry, in: transaction)
+        let stored = JournalFormat.storedLength(entry.count, pageSize: pageSize)
         pieces.removeAll(keepingCapacity: true)
         self.stream = nil
         eventCount = 0
@@ -74,30 +82,39 @@ struct EntryPacker {
         return 0
     }
 
-    private func writeAlone(
+    private mutating func note(
+        _ entry: UnsafeRawBufferPointer, in transaction: borrowing WriteTransaction
+    ) throws {
+        try supply.noteEntry(entry, fileEnd: fileEnd) {
+            try transaction.heldPageCount(tables) + transaction.freeListPageCount()
+        }
+    }
+
+    private mutating func writeAlone(
         _ submission: Submission, firstSequence: UInt64, in transaction: borrowing WriteTransaction
     ) throws -> Int {
         var written = 0
         var sequence = firstSequence
         var records = RecordRuns(submission.events)
-        while let run = records.next() {
-            let length = try Self.write(
+        while let run = records.next(limit: supply.recordBytes(submission.origin)) {
+            let entry = try Self.write(
                 CollectionOfOne(run.records), origin: records.origin(of: run, in: submission),
                 eventCount: run.eventCount, firstSequence: sequence, receivedAt: submission.receivedAt,
                 stream: submission.stream, tables: tables, in: transaction)
-            written += JournalFormat.storedLength(length, pageSize: pageSize)
+            try note(entry, in: transaction)
+            written += JournalFormat.storedLength(entry.count, pageSize: pageSize)
             sequence += UInt64(run.eventCount)
         }
         return written
     }
 
     /// Writes an entry behind the stream's last.
-    /// - Returns: its length.
+    /// - Returns: the entry, until the transaction goes on.
     static func write(
         _ pieces: some Collection<UnsafeRawBufferPointer>, origin: EventOrigin, eventCount: Int,
         firstSequence: UInt64, receivedAt: Int64, stream: StreamID, tables: Tables,
         in transaction: borrowing WriteTransaction
-    ) throws -> Int {
+    ) throws -> UnsafeRawBufferPointer {
         let length =
             EntryView.headerLength + EntryView.sourceLength(of: origin) + pieces.reduce(0) { $0 + $1.count }
         let target = try transaction.reserve(tables.entries, SequenceKey(stream, firstSequence), length)
@@ -109,24 +126,27 @@ struct EntryPacker {
             offset += piece.count
         }
         target.storeLittleEndian(Checksum.compute(UnsafeRawBufferPointer(target), stream: stream), 0)
-        return length
+        return UnsafeRawBufferPointer(target)
     }
 }
 
-/// Parts a buffer's records into runs of at most `Limits.entryBytes`; a larger event is a run of its own.
+/// Parts a buffer's records into runs; an event that is larger than a run may be is one of its own.
 private struct RecordRuns {
     private var rest: UnsafeRawBufferPointer
     private var isFirst = true
 
     init(_ events: EventBuffer) { rest = events.records }
 
-    mutating func next() -> (records: UnsafeRawBufferPointer, eventCount: Int, isLast: Bool, firstOffset: Int64)? {
+    /// - Parameter limit: bytes that the run may have.
+    mutating func next(
+        limit: Int
+    ) -> (records: UnsafeRawBufferPointer, eventCount: Int, isLast: Bool, firstOffset: Int64)? {
         guard !rest.isEmpty else { return nil }
         var length = 0
         var count = 0
         while length < rest.count {
             let record = EventRecord.length(at: UnsafeRawBufferPointer(rebasing: rest[length...]))
-            if count > 0 && length + record > Limits.entryBytes { break }
+            if count > 0 && length + record > limit { break }
             length += record
             count += 1
         }

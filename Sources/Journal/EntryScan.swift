@@ -195,17 +195,26 @@ extension Cursor {
 /// LMDB's 16 bytes in front of a value that has pages of its own. LMDB does not protect them, and believes them when
 /// it frees or copies the value.
 enum OverflowHeader {
+    /// Its bytes.
+    static let length = 16
+
+    /// Number of the first page of a value that has pages of its own.
+    static func firstPage(of value: UnsafeRawBufferPointer) -> Int {
+        let header = UnsafeRawBufferPointer(start: value.baseAddress! - length, count: length)
+        return Int(header.loadLittleEndian(0, as: UInt64.self))
+    }
+
     /// Whether they are as LMDB wrote them, so that the record can be deleted or copied. True for values that share
     /// their page with others.
     /// - Parameter value: as a cursor returned it, in a transaction that has not written to it.
     static func isSound(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, pageSize: Int) -> Bool {
         // A node of a page: 8 bytes, key, value. Above half a page, less two 2-byte pointers, the value moves out
         // [mdb.c: me_nodemax, LEAFSIZE].
-        let largestNode = (((pageSize - 16) / 2) & ~1) - 2
+        let largestNode = (((pageSize - length) / 2) & ~1) - 2
         guard 8 + key.count + value.count > largestNode, let base = value.baseAddress else { return true }
-        let header = UnsafeRawBufferPointer(start: base - 16, count: 16)
+        let header = UnsafeRawBufferPointer(start: base - length, count: length)
         let isOverflow = header.loadLittleEndian(10, as: UInt16.self) & 0x04 != 0
         let pages = header.loadLittleEndian(12, as: UInt32.self)
-        return isOverflow && Int(pages) == (value.count + 16 + pageSize - 1) / pageSize
+        return isOverflow && Int(pages) == (value.count + length + pageSize - 1) / pageSize
     }
 }

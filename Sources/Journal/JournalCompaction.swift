@@ -171,7 +171,7 @@ extension Tables {
     }
 }
 
-extension ReadTransaction {
+extension Transaction where Self: ~Copyable {
     /// Pages that a copy without free ones has.
     func heldPageCount(_ tables: Tables) throws -> Int {
         var count = 2 + (try rootPageCount())

@@ -19,6 +19,7 @@ final class JournalWriter {
     private var deadLetters: DeadLetterStore
     private let requests: RequestStore
     private var trim: JournalTrim
+    private var supply: PageSupply
     /// Whether the last transaction failed: then what is left to trim waits for a moment.
     private var hasFailed = false
 
@@ -45,6 +46,7 @@ final class JournalWriter {
         guard let requestTables = tables.requests else { preconditionFailure("the journal is open for reading only") }
         requests = RequestStore(tables: requestTables, configuration: configuration)
         trim = JournalTrim(tables: tables, configuration: configuration, pageSize: pageSize)
+        supply = PageSupply(pageSize: pageSize)
     }
 
     /// The thread's work; returns when the mailbox is closed and everything in it is done.
@@ -256,12 +258,13 @@ final class JournalWriter {
         var outcomes: [Result<CommandOutcome, JournalError>] = []
         var receipts: [Result<Receipt, IntakeError>] = []
         var trim = trim
+        var packer = EntryPacker(tables: tables, pages: environment.pages, supply: supply)
         do {
             try environment.write { transaction in
                 for (command, _) in group.commands {
                     outcomes.append(try apply(command, to: &draft, in: transaction))
                 }
-                receipts = try append(group.submissions, to: &draft, in: transaction)
+                receipts = try append(group.submissions, with: &packer, to: &draft, in: transaction)
                 draft.streams.formUnion(
                     try trim.run(
                         on: &draft.state.streams, keepsNothing: refusal?.isFull == true, in: transaction))
@@ -283,6 +286,7 @@ final class JournalWriter {
         deadLetters.commit()
         state = draft.state
         self.trim = trim
+        supply = packer.supply
         if draft.isChanged {
             hasFailed = false
             self.trim.speedUp()
@@ -403,12 +407,11 @@ final class JournalWriter {
 
     /// Writes the submissions' events; small ones of the same stream that stand next to each other share an entry.
     private func append(
-        _ submissions: [(submission: Submission, deadLetters: [NewDeadLetter])], to draft: inout Draft,
-        in transaction: borrowing WriteTransaction
+        _ submissions: [(submission: Submission, deadLetters: [NewDeadLetter])], with packer: inout EntryPacker,
+        to draft: inout Draft, in transaction: borrowing WriteTransaction
     ) throws -> [Result<Receipt, IntakeError>] {
         var receipts: [Result<Receipt, IntakeError>] = []
         receipts.reserveCapacity(submissions.count)
-        var packer = EntryPacker(tables: tables, pageSize: pageSize)
         for (submission, letters) in submissions {
             guard var record = draft.state.streams[submission.stream] else {
                 preconditionFailure("submission to a stream that was not opened")

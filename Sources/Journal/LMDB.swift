@@ -179,6 +179,12 @@ extension Transaction where Self: ~Copyable {
         try check(mdb_stat(handle, table.handle, &stat), "stat")
         return stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages
     }
+
+    /// Pages that the tables' own table takes.
+    func rootPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 1)) }
+
+    /// Pages that LMDB's list of free pages takes.
+    func freeListPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 0)) }
 }
 
 /// A read transaction: a view of the last commit before it began.
@@ -205,12 +211,6 @@ struct ReadTransaction: ~Copyable, Transaction {
 
     /// Number of the commit that is seen.
     var commitNumber: UInt64 { UInt64(mdb_txn_id(handle)) }
-
-    /// Pages that the tables' own table takes.
-    func rootPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 1)) }
-
-    /// Pages that LMDB's list of free pages takes.
-    func freeListPageCount() throws(LMDBError) -> Int { try pageCount(Table(handle: 0)) }
 
     /// Number of tables.
     func tableCount() throws(LMDBError) -> Int { try count(Table(handle: 1)) }
