@@ -5,6 +5,7 @@ public import IngestCore
 //
 //     meta         "format" -> "ingestd-journal", 0, u32 version      "id" -> 16 random bytes
 //                  "next-dead-letter" -> u64 LE number of the next dead letter; missing before the first
+//                  "space" -> zeros; there between two commits only (SpaceAhead.swift)
 //     streams      u32 BE stream                    -> StreamRecord
 //     entries      u32 BE stream, u64 BE sequence   -> entry (IngestCore/EntryFormat.swift)
 //     seals        u32 BE stream, u64 BE sequence   -> u64 LE end of the batch that starts there (exclusive)
@@ -31,6 +32,7 @@ enum JournalFormat {
     static let tableCount = tableNames.count + RequestTables.names.count
     static let formatKey = BytesKey("format".utf8)
     static let identityKey = BytesKey("id".utf8)
+    static let spaceKey = BytesKey("space".utf8)
     static let nextDeadLetterKey = BytesKey("next-dead-letter".utf8)
     /// Sequence of a stream's first event ever.
     static let firstSequence: UInt64 = 1

@@ -20,6 +20,7 @@ final class JournalWriter {
     private let requests: RequestStore
     private var trim: JournalTrim
     private var supply: PageSupply
+    private var ahead: SpaceAhead
     /// Whether the last transaction failed: then what is left to trim waits for a moment.
     private var hasFailed = false
 
@@ -47,6 +48,8 @@ final class JournalWriter {
         requests = RequestStore(tables: requestTables, configuration: configuration)
         trim = JournalTrim(tables: tables, configuration: configuration, pageSize: pageSize)
         supply = PageSupply(pageSize: pageSize)
+        let written = Result { try environment.read { try $0.get(tables.meta, JournalFormat.spaceKey) != nil } }
+        ahead = SpaceAhead(isWritten: (try? written.get()) ?? false)
     }
 
     /// The thread's work; returns when the mailbox is closed and everything in it is done.
@@ -258,9 +261,16 @@ final class JournalWriter {
         var outcomes: [Result<CommandOutcome, JournalError>] = []
         var receipts: [Result<Receipt, IntakeError>] = []
         var trim = trim
-        var packer = EntryPacker(tables: tables, pages: environment.pages, supply: supply)
+        let pages = environment.pages
+        var packer = EntryPacker(tables: tables, pages: pages, supply: supply)
+        var ahead = ahead
+        // On a full disk every block counts.
+        let step = ahead.next(commitBytes: hasFailed ? 0 : group.submittedBytes, fileBytes: pages.count * pageSize) {
+            file.freeBytes
+        }
         do {
             try environment.write { transaction in
+                try perform(step, in: transaction)
                 for (command, _) in group.commands {
                     outcomes.append(try apply(command, to: &draft, in: transaction))
                 }
@@ -288,6 +298,7 @@ final class JournalWriter {
         self.trim = trim
         supply = packer.supply
         if draft.isChanged {
+            self.ahead = ahead
             hasFailed = false
             self.trim.speedUp()
         }
@@ -340,6 +351,17 @@ final class JournalWriter {
             return .success(try deadLetters.discard(numbers, &draft, in: transaction))
         }
         return .success(CommandOutcome())
+    }
+
+    private func perform(_ step: SpaceAhead.Step, in transaction: borrowing WriteTransaction) throws {
+        switch step {
+        case .nothing: break
+        case .write(let bytes):
+            let room = try transaction.reserve(tables.meta, JournalFormat.spaceKey, bytes - OverflowHeader.length)
+            // Not what was in memory there before.
+            _ = room.initializeMemory(as: UInt8.self, repeating: 0)
+        case .delete: try transaction.delete(tables.meta, JournalFormat.spaceKey)
+        }
     }
 
     private func seal(
