@@ -85,8 +85,9 @@ public final class EventBuffer: @unchecked Sendable {
         let length =
             12 + stored.count + payload.count
             + (kafka.map { 24 + ($0.key?.count ?? 0) + $0.headers.count } ?? 0)
-        reserve(length)
-        let target = UnsafeMutableRawBufferPointer(rebasing: storage[used...])
+        let start = used
+        if length > storage.count - start { grow(for: length) }
+        let target = UnsafeMutableRawBufferPointer(start: storage.baseAddress! + start, count: length)
         target.storeLittleEndian(UInt32(payload.count), 0)
         switch id {
         case .derived:
@@ -108,11 +109,6 @@ public final class EventBuffer: @unchecked Sendable {
         }
         target[11] = kafka == nil ? 0 : 1
         var position = 12
-        func put(_ bytes: UnsafeRawBufferPointer) {
-            guard bytes.count > 0 else { return }
-            UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(from: bytes)
-            position += bytes.count
-        }
         if let kafka {
             target.storeLittleEndian(kafka.offset, 12)
             target.storeLittleEndian(kafka.timestamp, 20)
@@ -120,18 +116,29 @@ public final class EventBuffer: @unchecked Sendable {
             target.storeLittleEndian(UInt32(kafka.headers.count), 32)
             position = 36
         }
-        put(stored)
+        Self.put(stored, into: target, at: &position)
         if let kafka {
-            if let key = kafka.key { put(key) }
-            put(kafka.headers)
+            if let key = kafka.key { Self.put(key, into: target, at: &position) }
+            Self.put(kafka.headers, into: target, at: &position)
         }
-        put(payload)
-        used += length
+        Self.put(payload, into: target, at: &position)
+        assert(position == length, "a record of another length")
+        used = start + length
         eventCount += 1
     }
 
-    private func reserve(_ length: Int) {
-        guard used + length > storage.count else { return }
+    /// A function with all it needs as parameters: a nested one would be called, not put in place.
+    @inline(__always)
+    private static func put(
+        _ bytes: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer, at position: inout Int
+    ) {
+        guard bytes.count > 0 else { return }
+        UnsafeMutableRawBufferPointer(rebasing: target[position...]).copyMemory(from: bytes)
+        position += bytes.count
+    }
+
+    @inline(never)
+    private func grow(for length: Int) {
         let larger = UnsafeMutableRawBufferPointer.allocate(
             byteCount: max(used + length, storage.count * 2), alignment: 16)
         larger.copyMemory(from: records)

@@ -1,7 +1,7 @@
 internal import IngestCore
 
-/// Consecutive messages of one partition that go into the journal as one submission.
-struct MessageRun {
+/// Consecutive messages of one partition that go into the journal as one submission. Changed only while it fills.
+final class MessageRun {
     /// What was consumed: from the position before the first message to behind the last.
     fileprivate(set) var offsets: Range<Int64>
     /// When the first message was received, milliseconds since 1970 UTC.
@@ -12,6 +12,12 @@ struct MessageRun {
     fileprivate(set) var skippedCount = 0
     /// Memory held: records and dead letters.
     fileprivate(set) var byteCount = 0
+
+    fileprivate init(at position: Int64, receivedAt: Int64, capacity: Int) {
+        offsets = position..<position
+        self.receivedAt = receivedAt
+        events = EventBuffer(capacity: capacity)
+    }
 }
 
 /// What one assigned partition has on its way into the journal. Pure: no Kafka, no clock, no thread.
@@ -57,6 +63,9 @@ final class PartitionIntake {
     private(set) var heldBytes = 0
     /// The first is the one that `stage` speaks of; the last may be filling.
     private var runs: [MessageRun] = []
+    /// The last of them, if it takes messages: apart, because looking into the array costs each message more than
+    /// everything else here.
+    private var open: MessageRun?
     private var lastTimestamp: Int64 = -1
     private var hasMessages = false
     private var bufferCapacity = 16 << 10
@@ -128,10 +137,10 @@ final class PartitionIntake {
         metadata: KafkaMetadata,
         receivedAt: Int64
     ) {
-        let index = fillingRun(adding: payload.count + metadata.headers.count + 64, receivedAt)
-        let before = runs[index].events.byteCount
-        runs[index].events.append(payload: payload, id: id, storedID: storedID, kafka: metadata)
-        cover(metadata.offset, at: index, bytes: runs[index].events.byteCount - before)
+        let run = openRun(adding: payload.count + metadata.headers.count + 64, receivedAt)
+        let before = run.events.byteCount
+        run.events.append(payload: payload, id: id, storedID: storedID, kafka: metadata)
+        cover(metadata.offset, by: run, bytes: run.events.byteCount - before)
     }
 
     /// Takes an admitted message that is no event.
@@ -140,44 +149,42 @@ final class PartitionIntake {
             (deadLetter.kafka?.key?.count ?? 0)
             + (deadLetter.kafka?.headers.reduce(0) { $0 + $1.name.utf8.count + ($1.value?.count ?? 0) } ?? 0)
         let bytes = deadLetter.payload.count + metadataBytes + 256
-        let index = fillingRun(adding: bytes, receivedAt)
-        runs[index].deadLetters.append(deadLetter)
-        cover(offset, at: index, bytes: bytes)
+        let run = openRun(adding: bytes, receivedAt)
+        run.deadLetters.append(deadLetter)
+        cover(offset, by: run, bytes: bytes)
     }
 
     /// Takes an admitted message without a payload: only its offset counts.
     func skip(offset: Int64, receivedAt: Int64) {
-        let index = fillingRun(adding: 0, receivedAt)
-        runs[index].skippedCount += 1
-        cover(offset, at: index, bytes: 0)
+        let run = openRun(adding: 0, receivedAt)
+        run.skippedCount += 1
+        cover(offset, by: run, bytes: 0)
     }
 
-    /// Index of the run that the next message belongs to.
+    /// The run that the next message belongs to.
     @inline(__always)
-    private func fillingRun(adding bytes: Int, _ receivedAt: Int64) -> Int {
-        let firstOpen = stage == .idle ? 0 : 1
-        let last = runs.count - 1
+    private func openRun(adding bytes: Int, _ receivedAt: Int64) -> MessageRun {
         // A run's end differs from the position only after the position was moved.
-        if last >= firstOpen, runs[last].offsets.upperBound == position!,
-            runs[last].byteCount == 0 || runs[last].byteCount + bytes <= Limits.entryBytes
+        if let open, open.offsets.upperBound == position!,
+            open.byteCount == 0 || open.byteCount + bytes <= Limits.entryBytes
         {
-            return last
+            return open
         }
         return addRun(receivedAt)
     }
 
-    private func addRun(_ receivedAt: Int64) -> Int {
+    private func addRun(_ receivedAt: Int64) -> MessageRun {
         if let full = runs.last { bufferCapacity = min(max(16 << 10, full.byteCount), Limits.entryBytes + (64 << 10)) }
-        runs.append(
-            MessageRun(
-                offsets: position!..<position!, receivedAt: receivedAt, events: EventBuffer(capacity: bufferCapacity)))
-        return runs.count - 1
+        let run = MessageRun(at: position!, receivedAt: receivedAt, capacity: bufferCapacity)
+        runs.append(run)
+        open = run
+        return run
     }
 
     @inline(__always)
-    private func cover(_ offset: Int64, at index: Int, bytes: Int) {
-        runs[index].offsets = runs[index].offsets.lowerBound..<(offset + 1)
-        runs[index].byteCount += bytes
+    private func cover(_ offset: Int64, by run: MessageRun, bytes: Int) {
+        run.offsets = run.offsets.lowerBound..<(offset + 1)
+        run.byteCount += bytes
         heldBytes += bytes
         position = offset + 1
     }
@@ -196,6 +203,7 @@ final class PartitionIntake {
         case .heldBack, .submitted:
             return nil
         }
+        if run === open { open = nil }
         return run
     }
 
@@ -220,6 +228,7 @@ final class PartitionIntake {
     /// Forgets what was not handed over. It stays uncommitted in Kafka, for whoever consumes the partition next.
     func discardUnsubmitted() {
         runs.removeSubrange((isSubmitted ? 1 : 0)...)
+        open = nil
         heldBytes = runs.first?.byteCount ?? 0
         if !isSubmitted { stage = .idle }
     }

@@ -88,6 +88,8 @@ TARGETS = [
     Target("  p99", "http_16x1_p99", 3, "ms", "at most"),
     Target("Kafka -> journal", "kafka_journal_events", 500_000, "events/s"),
     Target("  the same / bare consumer", "kafka_journal_ratio", 0.8, "ratio"),
+    Target("  CPU per event, librdkafka's included", "kafka_journal_cpu", None, "us", "at most"),
+    Target("  what source and journal add to it", "kafka_added_cpu", None, "us", "at most"),
     Target("journal -> ClickHouse / direct INSERTs", "drain_ratio", 0.9, "ratio"),
     Target("HTTP -> ClickHouse, both running", "http_clickhouse_events", 240_000, "events/s"),
     Target("CPU per event, ingest", "ingest_cpu", None, "us", "at most"),

@@ -1,29 +1,9 @@
 import CKafka
 import IngestCore
+import Kafka
 
 /// What the Kafka source is measured against: librdkafka alone, whose messages are counted and thrown away.
 struct BareConsumer {
-    /// When how many messages had come.
-    struct Progress {
-        var firstTime: UInt64 = 0
-        var firstCount = 0
-        var lastTime: UInt64 = 0
-        var count = 0
-
-        /// Counts more, which have come at this time.
-        mutating func add(_ more: Int, at time: UInt64) {
-            if count == 0 {
-                firstTime = time
-                firstCount = more
-            }
-            count += more
-            lastTime = time
-        }
-
-        /// Messages a second behind the first ones: joining a group and finding the brokers is not what is measured.
-        var rate: Double { Double(count - firstCount) / (Double(max(1, lastTime - firstTime)) / 1e9) }
-    }
-
     private static let patience: UInt64 = 60_000_000_000
     private static let batch = 1_000
 
@@ -31,16 +11,12 @@ struct BareConsumer {
     let topic: String
 
     /// Reads the topic from its beginning until so many messages have come.
-    func run(_ count: Int) throws(BenchmarkFailure) -> Progress {
+    func run(_ count: Int) throws(BenchmarkFailure) -> ReadingProgress {
+        // As the source has them: what is compared is the work, not the room in queues.
         let client = try KafkaClient(
             RD_KAFKA_CONSUMER,
-            address.clientProperties + [
-                ("group.id", "ingestd-bench-bare"), ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"), ("auto.offset.reset", "earliest"),
-                // As the source has them: what is compared is the work, not the room in queues.
-                ("queued.max.messages.kbytes", "131072"), ("queued.min.messages", "1000000"),
-                ("fetch.max.bytes", "16777216"),
-            ])
+            [("bootstrap.servers", address.bootstrapServers), ("group.id", "ingestd-bench-bare"), ("log_level", "3")]
+                + KafkaSourceConfiguration.consumerProperties + address.properties)
         rd_kafka_poll_set_consumer(client.handle)
         let partitions = rd_kafka_topic_partition_list_new(8)!
         defer { rd_kafka_topic_partition_list_destroy(partitions) }
@@ -51,7 +27,7 @@ struct BareConsumer {
         defer { rd_kafka_queue_destroy(queue) }
         try KafkaClient.check(rd_kafka_assign(client.handle, partitions), "can't assign \(topic)")
         var messages = [UnsafeMutablePointer<rd_kafka_message_t>?](repeating: nil, count: Self.batch)
-        var progress = Progress()
+        var progress = ReadingProgress()
         let deadline = MonotonicClock.now + Self.patience
         while progress.count < count {
             let received = rd_kafka_consume_batch_queue(queue, 100, &messages, messages.count)
@@ -60,9 +36,8 @@ struct BareConsumer {
                 if messages[index]!.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR { good += 1 }
                 rd_kafka_message_destroy(messages[index])
             }
-            let now = MonotonicClock.now
-            if good > 0 { progress.add(good, at: now) }
-            guard now < deadline else {
+            if good > 0 { progress.add(good) }
+            guard MonotonicClock.now < deadline else {
                 throw BenchmarkFailure("a bare consumer got \(progress.count) of \(count) messages within a minute")
             }
         }
