@@ -93,6 +93,16 @@ struct EntryPacker {
     private mutating func writeAlone(
         _ submission: Submission, firstSequence: UInt64, in transaction: borrowing WriteTransaction
     ) throws -> Int {
+        let events = submission.events
+        guard events.byteCount > supply.recordBytes(submission.origin) else {
+            // The common case: no look at each record.
+            let entry = try Self.write(
+                CollectionOfOne(events.records), origin: submission.origin, eventCount: events.eventCount,
+                firstSequence: firstSequence, receivedAt: submission.receivedAt, stream: submission.stream,
+                tables: tables, in: transaction)
+            try note(entry, in: transaction)
+            return JournalFormat.storedLength(entry.count, pageSize: pageSize)
+        }
         var written = 0
         var sequence = firstSequence
         var records = RecordRuns(submission.events)
