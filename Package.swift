@@ -106,6 +106,8 @@ let package = Package(
             name: "Benchmarks",
             dependencies: [
                 "CCurl", "CEpoll", "CKafka", "ClickHouse", "IngestCore", "Journal", "Kafka", "Pipeline", logging,
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

@@ -41,6 +41,22 @@ class ReportTests(unittest.TestCase):
         self.assertIsNone(found["drain_ratio"])
         self.assertEqual(sorted(set(verdicts.values())), ["MISSED", "measured", "met", "us"])
 
+    def test_the_table_says_which_backlog_and_which_server(self):
+        results = Results()
+        self.assertIn("start with a backlog of 10 GB until ready", table(results))
+        results.add("backlog_size", 10, "GB")
+        self.assertIn("start with a backlog of 10 GB until ready", table(results))
+        results.add("backlog_size", 0.1, "GB")
+        self.assertIn("start with a backlog of 0.1 GB (not 10) until ready", table(results))
+        self.assertIn("0.1 GB (not 10)", json.dumps(results.document()["targets"]))
+        # The targets are for Hummingbird; bare NIO is reported beside it.
+        results.add("http_256x1_hummingbird_ratio", 0.79, "ratio")
+        results.add("http_256x1_nio_ratio", 0.5, "ratio")
+        lines = table(results).splitlines()
+        [index] = [n for n, line in enumerate(lines) if "256 connections / body-only Hummingbird" in line]
+        self.assertTrue(lines[index].endswith("0.79 ratio  MISSED"), lines[index])
+        self.assertRegex(lines[index + 1], r"the same / body-only bare NIO +reported +0\.5 ratio$")
+
     def test_every_figure_and_curve_is_in_the_document(self):
         results = Results()
         results.add("a", 1.5, "ms", "lower")
@@ -137,6 +153,9 @@ class RunTests(unittest.TestCase):
         self.assertGreater(document["values"]["journal_1mib_ratio"]["value"], 0)
         self.assertGreater(document["values"]["memory_backlog"]["value"], 1)
         self.assertEqual([x for x, _ in document["curves"]["Start"]["points"]], [0.0005, 0.005, 0.01])
+        self.assertEqual(document["values"]["backlog_size"]["value"], 0.005)
+        self.assertGreater(document["values"]["backlog_rate_ratio"]["value"], 0)
+        self.assertIn("backlog of 0.005 GB (not 10)", run.stdout)
         self.assertIn("not measured", run.stdout)
 
     def test_a_part_that_fails_is_reported_and_the_others_run(self):
