@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from suite.bench import Bench  # noqa: E402
 from suite.results import TARGETS, Results, table  # noqa: E402
 from suite.servers import Failure  # noqa: E402
 from suite.settings import Settings  # noqa: E402
+
+IMKAFKA = "/usr/lib/x86_64-linux-gnu/rsyslog/imkafka.so"
 
 
 class ReportTests(unittest.TestCase):
@@ -157,6 +160,14 @@ class RunTests(unittest.TestCase):
         self.assertGreater(document["values"]["backlog_rate_ratio"]["value"], 0)
         self.assertIn("backlog of 0.005 GB (not 10)", run.stdout)
         self.assertIn("not measured", run.stdout)
+
+    @unittest.skipUnless(shutil.which("rsyslogd") and os.path.exists(IMKAFKA), "no rsyslogd with its Kafka module")
+    def test_rsyslogd_is_measured_with_and_without_flushing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run, document = self.run_parts(folder, "peers")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        for name in ("rsyslogd_kafka_events", "rsyslogd_kafka_unflushed_events"):
+            self.assertGreater(document["values"][name]["value"], 0)
 
     def test_a_part_that_fails_is_reported_and_the_others_run(self):
         self.backlog = "1000000"

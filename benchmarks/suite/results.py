@@ -87,14 +87,17 @@ class Target:
         return value >= self.goal if self.bound == "at least" else value <= self.goal
 
 
+# fmt: off
 TARGETS = [
     Target("journal append, 1 MiB commits / write+fdatasync", "journal_1mib_ratio", 0.7, "ratio"),
     Target("HTTP, bodies of 1,000, 16 connections", "http_16x1000_events", 1_800_000, "events/s"),
     Target("  the same / fluent-bit with storage.sync full", "http_16x1000_to_fluent_bit", 20, "ratio"),
-    Target("HTTP, single events, 256 connections / body-only Hummingbird", "http_256x1_hummingbird_ratio", 0.8, "ratio"),
+    Target("HTTP, single events, 256 connections / body-only Hummingbird",
+           "http_256x1_hummingbird_ratio", 0.8, "ratio"),
     Target("  the same / body-only bare NIO", "http_256x1_nio_ratio", None, "ratio"),
     Target("  p99", "http_256x1_p99", 15, "ms", "at most"),
-    Target("HTTP, single events, 16 connections / body-only Hummingbird", "http_16x1_hummingbird_ratio", 0.75, "ratio"),
+    Target("HTTP, single events, 16 connections / body-only Hummingbird",
+           "http_16x1_hummingbird_ratio", 0.75, "ratio"),
     Target("  the same / body-only bare NIO", "http_16x1_nio_ratio", None, "ratio"),
     Target("  p99", "http_16x1_p99", 3, "ms", "at most"),
     Target("Kafka -> journal", "kafka_journal_events", 500_000, "events/s"),
@@ -108,6 +111,7 @@ TARGETS = [
     Target("start with a backlog of BACKLOG until ready", "start_backlog", 1, "s", "at most"),
     Target("rate with the largest backlog / with the smallest", "backlog_rate_ratio", 0.9, "ratio"),
 ]
+# fmt: on
 
 
 def table(results: Results) -> str:
