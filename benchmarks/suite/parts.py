@@ -165,7 +165,8 @@ def backlog(bench: Bench) -> None:
         )
     bench.results.curve("Backlog, bodies of 1,000", "GB in the journal", "events/s", rates)
     bench.results.curve("Start", "GB in the journal", "s until ready", starts)
-    _compare_backlogs(bench, folder, sizes[0], largest)
+    # Less than that in a large file makes the journal compact it when it opens, and the room is gone.
+    _compare_backlogs(bench, folder, min(max(sizes[0], 0.1), largest), largest)
 
 
 def _fill(bench: Bench, folder: str, gigabytes: float) -> None:
