@@ -6,11 +6,11 @@ SHELL := /bin/bash
 
 # Recipes run in order, also with -j: two builds in one folder would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test tsan asan fuzz build deb bench kafka-init clickhouse-init stack-image stack-up stack-down
+.PHONY: help run test tsan asan fuzz build deb bench bench-micro kafka-init clickhouse-init stack-image stack-up stack-down
 .PHONY: canary-up canary-promote canary-abort stack-test
 .PHONY: format lint clean setup
 
-LINTED := Sources Tests tools/kafka-dev Package.swift
+LINTED := Sources Tests benchmarks/micro tools/kafka-dev Package.swift
 # The path of Swift, found when a recipe needs it; tools/setup has said so before if there is none.
 SWIFT = $$(tools/find-swift)
 
@@ -48,6 +48,10 @@ bench: build ## Runs the benchmarks: targets and where each stands; BENCH_QUICK=
 	$(SWIFT) build -c release --product kafka-dev
 	@benchmarks/run
 
+bench-micro: ## Micro-benchmarks: fails if a hot path allocates more than it may; builds in .build-micro, minutes at first
+	@tools/setup run
+	@tools/bench-micro
+
 kafka-init: ## Creates the topics (events and dead letters), again and again without harm
 	@tools/kafka-init
 
@@ -84,7 +88,7 @@ lint: ## Checks the format of the Swift sources and who imports what
 	@tools/check-imports
 
 clean: ## Removes what was built and the data of `make run`; keeps .venv
-	rm -rf .build .build-tsan .build-asan .build-fuzz .build-deb .build-image .build-stack .run
+	rm -rf .build .build-tsan .build-asan .build-fuzz .build-micro .build-deb .build-image .build-stack .run
 
 setup: ## Installs what is missing to build, run and test
 	@tools/setup test

@@ -106,6 +106,8 @@ let package = Package(
             name: "Benchmarks",
             dependencies: [
                 "CCurl", "CEpoll", "CKafka", "ClickHouse", "IngestCore", "Journal", "Kafka", "Pipeline", logging,
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -213,4 +215,24 @@ if Context.environment["INGESTD_FUZZ"] == nil {
             swiftSettings: strict + [.define("FUZZER"), .unsafeFlags(watch)],
             // gold, the default, has an internal error here.
             linkerSettings: [.unsafeFlags(watch + ["-use-ld=lld"])]))
+}
+
+// `make bench-micro` builds the micro-benchmarks, with a package that nothing else needs. Never part of another build.
+if Context.environment["INGESTD_MICRO"] != nil {
+    package.dependencies.append(
+        // Without its traits: they replace malloc and parts of Swift's runtime for counting, which would change what is
+        // measured. AllocationCounter counts.
+        .package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []))
+    package.targets += [
+        .target(name: "AllocationCounter", path: "benchmarks/micro/AllocationCounter"),
+        // The plugin wants a folder of this name above the target's.
+        .executableTarget(
+            name: "Micro",
+            dependencies: [
+                "AllocationCounter", "ClickHouse", "EventJSON", "IngestCore", "Journal", logging,
+                .product(name: "Benchmark", package: "benchmark"),
+            ],
+            path: "benchmarks/micro/Benchmarks/Micro", swiftSettings: strict,
+            plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]),
+    ]
 }

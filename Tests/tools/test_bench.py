@@ -269,17 +269,20 @@ class BenchTests(unittest.TestCase):
         self.start_service(JOURNAL_PATH=journal)
         self.assertEqual(self.verify("--wait", 10)["found"], 7_777)
 
-    def test_the_reference_server_acknowledges_everything(self):
-        server = subprocess.Popen([BINARY, "bench", "http-reference"], stdout=subprocess.PIPE, text=True)
-        try:
-            port = server.stdout.readline().removeprefix("ready ").strip()
-            sent = self.bench("http", "--port", port, "--seconds", 0.3, "--events", 100, "--sizes", "realistic")
-            self.assertGreater(sent["requests"], 10)
-            self.assertEqual(sent["refused"], {})
-        finally:
-            server.kill()
-            server.wait(10)
-            server.stdout.close()
+    def test_the_reference_servers_acknowledge_everything(self):
+        for name in ("nio", "hummingbird"):
+            with self.subTest(name):
+                server = subprocess.Popen(
+                    [BINARY, "bench", "http-reference", "--server", name], stdout=subprocess.PIPE, text=True)
+                try:
+                    port = server.stdout.readline().removeprefix("ready ").strip()
+                    sent = self.bench("http", "--port", port, "--seconds", 0.3, "--events", 100, "--sizes", "realistic")
+                    self.assertGreater(sent["requests"], 10)
+                    self.assertEqual(sent["refused"], {})
+                finally:
+                    server.kill()
+                    server.wait(10)
+                    server.stdout.close()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from suite.bench import Bench  # noqa: E402
 from suite.results import TARGETS, Results, table  # noqa: E402
 from suite.servers import Failure  # noqa: E402
 from suite.settings import Settings  # noqa: E402
+
+IMKAFKA = "/usr/lib/x86_64-linux-gnu/rsyslog/imkafka.so"
 
 
 class ReportTests(unittest.TestCase):
@@ -40,6 +43,22 @@ class ReportTests(unittest.TestCase):
         self.assertIsNone(found["ingest_cpu"])
         self.assertIsNone(found["drain_ratio"])
         self.assertEqual(sorted(set(verdicts.values())), ["MISSED", "measured", "met", "us"])
+
+    def test_the_table_says_which_backlog_and_which_server(self):
+        results = Results()
+        self.assertIn("start with a backlog of 10 GB until ready", table(results))
+        results.add("backlog_size", 10, "GB")
+        self.assertIn("start with a backlog of 10 GB until ready", table(results))
+        results.add("backlog_size", 0.1, "GB")
+        self.assertIn("start with a backlog of 0.1 GB (not 10) until ready", table(results))
+        self.assertIn("0.1 GB (not 10)", json.dumps(results.document()["targets"]))
+        # The targets are for Hummingbird; bare NIO is reported beside it.
+        results.add("http_256x1_hummingbird_ratio", 0.79, "ratio")
+        results.add("http_256x1_nio_ratio", 0.5, "ratio")
+        lines = table(results).splitlines()
+        [index] = [n for n, line in enumerate(lines) if "256 connections / body-only Hummingbird" in line]
+        self.assertTrue(lines[index].endswith("0.79 ratio  MISSED"), lines[index])
+        self.assertRegex(lines[index + 1], r"the same / body-only bare NIO +reported +0\.5 ratio$")
 
     def test_every_figure_and_curve_is_in_the_document(self):
         results = Results()
@@ -137,7 +156,18 @@ class RunTests(unittest.TestCase):
         self.assertGreater(document["values"]["journal_1mib_ratio"]["value"], 0)
         self.assertGreater(document["values"]["memory_backlog"]["value"], 1)
         self.assertEqual([x for x, _ in document["curves"]["Start"]["points"]], [0.0005, 0.005, 0.01])
+        self.assertEqual(document["values"]["backlog_size"]["value"], 0.005)
+        self.assertGreater(document["values"]["backlog_rate_ratio"]["value"], 0)
+        self.assertIn("backlog of 0.005 GB (not 10)", run.stdout)
         self.assertIn("not measured", run.stdout)
+
+    @unittest.skipUnless(shutil.which("rsyslogd") and os.path.exists(IMKAFKA), "no rsyslogd with its Kafka module")
+    def test_rsyslogd_is_measured_with_and_without_flushing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run, document = self.run_parts(folder, "peers")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        for name in ("rsyslogd_kafka_events", "rsyslogd_kafka_unflushed_events"):
+            self.assertGreater(document["values"][name]["value"], 0)
 
     def test_a_part_that_fails_is_reported_and_the_others_run(self):
         self.backlog = "1000000"

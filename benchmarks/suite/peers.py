@@ -6,7 +6,7 @@ import socket
 import time
 
 from .bench import Bench
-from .servers import Failure, Process, free_port, start_kafka, wait_until
+from .servers import Failure, Process, free_port, kafka_partitions, start_kafka, wait_until
 from .settings import ROOT
 
 
@@ -24,7 +24,8 @@ def measure(bench: Bench) -> None:
     path = shutil.which("rsyslogd")
     if path is not None:
         found = True
-        _rsyslogd(bench, path)
+        for sync in ("on", "off"):
+            _rsyslogd(bench, path, sync)
     if not found:
         bench.say("none of fluent-bit, vector and rsyslogd is on PATH")
 
@@ -60,29 +61,41 @@ def _http(bench: Bench, name: str, path: str, arguments: list[str]) -> None:
         bench.results.add(f"http_16x1000_to_{name}", ours / rate, "ratio")
 
 
-def _rsyslogd(bench: Bench, path: str) -> None:
+def _rsyslogd(bench: Bench, path: str, sync: str) -> None:
+    """Kafka to its disk queue and a file; `sync`: whether the queue's files are flushed."""
     folder = bench.new_folder()
-    # It flushes its queue for each message: more would only take longer.
-    events = 2_000 if bench.settings.quick else 10_000
+    # It flushes for each message: more would only take longer.
+    events = 10_000 if sync == "on" else 200_000
+    if bench.settings.quick:
+        events //= 10
     output = os.path.join(folder, "output")
-    process, brokers = start_kafka(bench.settings, folder, "bench:8")
+    process, brokers = start_kafka(bench.settings, folder, f"bench:{kafka_partitions(events)}")
     with process:
-        bench.run(
+        [sent] = bench.run(
             "kafka", "--topic", "bench", "--events", events, "--produce-only", KAFKA_BOOTSTRAP_SERVERS=brokers)
-        _write(folder, "rsyslog.conf", FOLDER=folder, OUTPUT=output, TOPIC="bench", BROKERS=brokers)
+        wanted = sent["bytes"] + events
+        _write(folder, "rsyslog.conf", FOLDER=folder, OUTPUT=output, TOPIC="bench", BROKERS=brokers, SYNC=sync)
         command = [path, "-n", "-f", os.path.join(folder, "rsyslog.conf"), "-i", os.path.join(folder, "pid")]
         with Process(command, bench.settings.environment, os.path.join(folder, "log")) as rsyslogd:
-            def lines() -> int:
+            def written() -> int:
                 if rsyslogd.process.poll() is not None:
                     raise Failure(f"rsyslogd ended with {rsyslogd.process.returncode}; see {rsyslogd.log}")
-                if not os.path.exists(output):
-                    return 0
-                with open(output, "rb") as file:
-                    return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+                return os.path.getsize(output) if os.path.exists(output) else 0
 
-            wait_until(lambda: lines() > 0, "rsyslogd has read something", 60)
-            started, first = time.monotonic(), lines()
-            wait_until(lambda: lines() >= events, "rsyslogd has read everything", 180)
-            rate = (events - first) / (time.monotonic() - started)
-    bench.results.add("rsyslogd_kafka_events", rate, "events/s")
-    bench.say(f"{path}: {rate:,.0f} events/s from Kafka to a flushed disk queue and a file")
+            wait_until(lambda: written() > 0, "rsyslogd has read something", 60)
+            started, first, cpu = time.monotonic(), written(), rsyslogd.cpu_seconds()
+            wait_until(lambda: written() >= wanted, "rsyslogd has read everything", 180)
+            share = (wanted - first) / wanted
+            rate = events * share / (time.monotonic() - started)
+            cpu = (rsyslogd.cpu_seconds() - cpu) / (events * share) * 1e6
+    with open(output, "rb") as file:
+        lines = file.read().splitlines()
+    if len(set(lines)) != events or len(lines) != events:
+        raise Failure(f"of {events} events rsyslogd has written {len(set(lines))}, on {len(lines)} lines")
+    name, words = ("rsyslogd_kafka", "a flushed") if sync == "on" else ("rsyslogd_kafka_unflushed", "an unflushed")
+    bench.results.add(f"{name}_events", rate, "events/s")
+    bench.results.add(f"{name}_cpu", cpu, "us", "lower")
+    bench.say(f"{path}: {rate:,.0f} events/s from Kafka to {words} disk queue and a file; CPU {cpu:.1f} us an event")
+    ours = bench.results.get("kafka_journal_events")
+    if ours is not None:
+        bench.results.add(f"kafka_journal_to_{name.replace('_kafka', '')}", ours / rate, "ratio")

@@ -179,10 +179,15 @@ def start_kafka(settings: Settings, folder: str, topics: str) -> tuple[Process, 
     return process, process.line(r"ready (\S+)")[1]
 
 
-def start_reference(settings: Settings, folder: str) -> tuple[Process, int]:
-    """The server that only reads bodies; its port."""
+def kafka_partitions(events: int) -> int:
+    """How many partitions hold so many events: the development Kafka keeps 5 MiB of each."""
+    return max(4, events * 400 // (3 << 20) + 1)
+
+
+def start_reference(settings: Settings, folder: str, server: str) -> tuple[Process, int]:
+    """A server that only reads bodies, nio or hummingbird; its port."""
     process = Process(
-        [settings.binary("ingestd"), "bench", "http-reference"], settings.environment,
-        os.path.join(folder, "reference.log"), reads=True,
+        [settings.binary("ingestd"), "bench", "http-reference", "--server", server], settings.environment,
+        os.path.join(folder, f"{server}.log"), reads=True,
     )  # fmt: skip
     return process, int(process.line(r"ready (\d+)")[1])

@@ -2,15 +2,31 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
-/// What HTTP ingest is measured against: a server on the same NIO that reads each body, looks at nothing, keeps
-/// nothing, and answers 202.
-public enum HTTPReference {
-    /// Serves until the process ends. Blocks.
+/// What HTTP ingest is measured against: servers that read each body, look at nothing, keep nothing, and answer 202.
+public enum HTTPReference: Sendable {
+    /// The least that Swift can do: one handler in a channel of NIO, which answers within the event loop.
+    case nio
+    /// What one would write: an application of Hummingbird with its router, and a handler that awaits the body.
+    case hummingbird
+
+    /// The answer, as the service would say it.
+    static let answer = ByteBuffer(string: #"{"accepted":0}"# + "\n")
+
+    /// Serves until the process ends.
     /// - Parameters:
     ///   - port: 0 takes a free one.
     ///   - ready: gets the port.
-    public static func run(host: String, port: Int, ready: (Int) -> Void) throws {
-        let server = try ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+    public func run(host: String, port: Int, ready: @escaping @Sendable (Int) -> Void) async throws {
+        switch self {
+        case .nio: try await BareServer.run(host: host, port: port, ready: ready)
+        case .hummingbird: try await HummingbirdServer.run(host: host, port: port, ready: ready)
+        }
+    }
+}
+
+private enum BareServer {
+    static func run(host: String, port: Int, ready: (Int) -> Void) async throws {
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.backlog, value: 1_024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -20,9 +36,9 @@ public enum HTTPReference {
                     try channel.pipeline.syncOperations.addHandler(BodyReader())
                 }
             }
-            .bind(host: host, port: port).wait()
+            .bind(host: host, port: port).get()
         ready(server.localAddress?.port ?? port)
-        try server.closeFuture.wait()
+        try await server.closeFuture.get()
     }
 
     private final class BodyReader: ChannelInboundHandler {
@@ -41,8 +57,7 @@ public enum HTTPReference {
             case .body(let bytes): byteCount += bytes.readableBytes
             case .end:
                 context.write(wrapOutboundOut(.head(Self.head)), promise: nil)
-                context.write(
-                    wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: #"{"accepted":0}"# + "\n")))), promise: nil)
+                context.write(wrapOutboundOut(.body(.byteBuffer(HTTPReference.answer))), promise: nil)
                 context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
             }
         }

@@ -161,24 +161,40 @@ extension BenchCommand {
     }
 
     /// `ingestd bench http-reference`
-    struct Reference: ParsableCommand {
+    struct Reference: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "http-reference",
             abstract: "Serves what `bench http` is measured against: reads bodies, keeps nothing, answers 202.",
             discussion: "Prints \"ready\" and its port, and serves until it is ended.")
 
+        @Option(help: "nio, a bare handler; or hummingbird, an ordinary application, for /v1/events.")
+        var server: ServerArgument = .nio
         @Option(help: "Address to listen on.")
         var host = "127.0.0.1"
         @Option(help: "Its port; 0 takes a free one.")
         var port = 0
 
-        func run() throws {
-            try TerminalError.from {
-                try HTTPReference.run(host: host, port: port) { port in
+        func run() async throws {
+            do {
+                try await server.server.run(host: host, port: port) { port in
                     print("ready \(port)")
                     fflush(nil)
                 }
+            } catch {
+                throw TerminalError(error)
             }
+        }
+    }
+}
+
+/// `HTTPReference` on the command line.
+enum ServerArgument: String, CaseIterable, ExpressibleByArgument {
+    case nio, hummingbird
+
+    var server: HTTPReference {
+        switch self {
+        case .nio: .nio
+        case .hummingbird: .hummingbird
         }
     }
 }
