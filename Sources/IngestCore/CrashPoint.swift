@@ -7,6 +7,8 @@
 ///
 /// `INGESTD_CRASH_POINT=divided:3` kills the process when it passes `divided` the third time.
 public enum CrashPoint: String, CaseIterable, Sendable {
+    /// A group is in the commit log; nobody was told, and the journal's transaction does not have it.
+    case logged
     /// A group is written into the open transaction, and not committed.
     case written
     /// A group is on stable storage; nobody was told.

@@ -128,6 +128,17 @@ struct EntryPacker {
         let length =
             EntryView.headerLength + EntryView.sourceLength(of: origin) + pieces.reduce(0) { $0 + $1.count }
         let target = try transaction.reserve(tables.entries, SequenceKey(stream, firstSequence), length)
+        fill(
+            target, with: pieces, origin: origin, eventCount: eventCount, firstSequence: firstSequence,
+            receivedAt: receivedAt, stream: stream)
+        return UnsafeRawBufferPointer(target)
+    }
+
+    /// Writes an entry into room of exactly its length.
+    static func fill(
+        _ target: UnsafeMutableRawBufferPointer, with pieces: some Collection<UnsafeRawBufferPointer>,
+        origin: EventOrigin, eventCount: Int, firstSequence: UInt64, receivedAt: Int64, stream: StreamID
+    ) {
         var offset = EntryView.writeHeader(
             into: target, origin: origin, eventCount: eventCount, firstSequence: firstSequence,
             receivedAt: receivedAt)
@@ -136,7 +147,6 @@ struct EntryPacker {
             offset += piece.count
         }
         target.storeLittleEndian(Checksum.compute(UnsafeRawBufferPointer(target), stream: stream), 0)
-        return UnsafeRawBufferPointer(target)
     }
 }
 

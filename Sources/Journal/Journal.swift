@@ -42,6 +42,7 @@ public final class Journal: EventIntake, Sendable {
     private let configuration: JournalConfiguration
     let environment: Environment
     let tables: Tables
+    private let commitLog: CommitLog?
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
@@ -75,20 +76,38 @@ public final class Journal: EventIntake, Sendable {
 
     private static func openUnchecked(_ configuration: JournalConfiguration, _ log: EventLog) throws -> Journal {
         let directory = try JournalDirectory(exclusive: configuration.path)
+        let logged = try LoggedGroups(configuration.path)
         let environment = try JournalOpening.environment(directory, configuration, log)
         try environment.clearDeadReaders()
-        let (tables, identity, state, holds) = try JournalOpening.prepare(environment, configuration)
-        return Journal(configuration, directory, environment, tables, identity, state, holds, log)
+        let (tables, identity, state, holds, takenIn) = try JournalOpening.prepare(environment, configuration, logged)
+        if takenIn > 0 {
+            log.write(
+                .journalTookInLog, "events from \(CommitLog.name) were taken into the journal", ["events": "\(takenIn)"]
+            )
+        }
+        if let other = logged.identity, other != identity {
+            let name = "\(CommitLog.name).\(other)"
+            try directory.rename(CommitLog.name, to: name)
+            log.write(
+                .journalLogSetAside, "\(CommitLog.name) belongs to another journal: kept under another name",
+                ["file": "\(name)"])
+        }
+        // Only now, as what is in it is void from then on.
+        let commitLog =
+            configuration.commitDelayMilliseconds > 0 ? try CommitLog(directory, identity: identity, log) : nil
+        return Journal(configuration, directory, environment, tables, commitLog, identity, state, holds, log)
     }
 
     private init(
         _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
-        _ tables: Tables, _ identity: String, _ state: JournalState, _ holds: CommitHolds, _ log: EventLog
+        _ tables: Tables, _ commitLog: CommitLog?, _ identity: String, _ state: JournalState, _ holds: CommitHolds,
+        _ log: EventLog
     ) {
         self.configuration = configuration
         self.directory = directory
         self.environment = environment
         self.tables = tables
+        self.commitLog = commitLog
         self.identity = identity
         self.log = log
         openedHolds = Mutex(holds)
@@ -105,7 +124,7 @@ public final class Journal: EventIntake, Sendable {
     ) {
         let started = DedicatedThread(name: "journal-writer") { [self] in
             JournalWriter(
-                environment: environment, tables: tables, configuration: configuration,
+                environment: environment, tables: tables, commitLog: commitLog, configuration: configuration,
                 state: current.withLock { $0.state },
                 holds: openedHolds.withLock { holds in
                     // Moved, so that the writer's changes never copy it.
@@ -196,6 +215,11 @@ public final class Journal: EventIntake, Sendable {
         let advance = Command.Advance(
             stream: stream, position: position, partitions: partitions, rejected: rejected, damaged: damaged)
         send(.advance(advance)) { completion($0.map { _ in }) }
+    }
+
+    /// Returns when all that was acknowledged before this call can be read, or the disk has refused to store it.
+    public func settle() async {
+        await withCheckedContinuation { continuation in send(.settle) { _ in continuation.resume() } }
     }
 
     func send(_ command: Command, _ completion: @escaping CommandCompletion) {

@@ -28,6 +28,10 @@ public struct JournalConfiguration: Sendable {
     /// Keys of requests that are kept at most; the oldest go first. Fewer if they would take more than 1/8 of
     /// `maxBytes`.
     public var maxRequestKeys = 1_000_000
+    /// How long small groups of events may be in the commit log only, milliseconds: they are answered from there, and can
+    /// be read when the journal's file has them (`docs/architecture.md`, *The commit log*). 0: there is no commit log, and
+    /// all can be read as soon as it is answered.
+    public var commitDelayMilliseconds = 0
     /// Destination tables, one stream each. Streams of tables that are no longer named here are kept and drained.
     public var tables: [String]
 

@@ -58,15 +58,20 @@ final class JournalDirectory: Sendable {
         }
     }
 
+    /// Renames a file of the folder.
+    func rename(_ name: String, to newName: String) throws(JournalError) {
+        guard Glibc.rename(path + "/" + name, path + "/" + newName) == 0 else {
+            throw .io("can't rename \(path)/\(name): \(Self.errnoText)")
+        }
+    }
+
     /// Puts the finished file `name` in the place of `data.mdb`, which nobody may have open. Either of the two is there
     /// at every moment, and the new one when this returns, whatever happens to the machine.
     func replaceData(by name: String) throws(JournalError) {
         // The lock file belongs to the file that it was made for: a reader of the old one that still has it open would
         // make LMDB take the new file's commits for the old one's.
         try remove("lock.mdb")
-        guard rename(path + "/" + name, path + "/" + JournalFile.name) == 0 else {
-            throw .io("can't rename \(path)/\(name): \(Self.errnoText)")
-        }
+        try rename(name, to: JournalFile.name)
         try sync()
     }
 

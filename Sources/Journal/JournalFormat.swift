@@ -25,7 +25,8 @@ public import IngestCore
 //   - Every number in `forwarding` is in `dead_letters`; those there are below `meta`'s next one.
 
 enum JournalFormat {
-    static let version: UInt32 = 1
+    /// 2: what `commit.log` holds belongs to the journal.
+    static let version: UInt32 = 2
     static let marker: [UInt8] = Array("ingestd-journal".utf8) + [0]
     static let tableNames = ["meta", "streams", "entries", "seals", "partitions", "dead_letters", "forwarding"]
     /// All tables that a journal can have; those of requests are missing in one of an older version.
@@ -56,6 +57,11 @@ struct Tables {
     let forwarding: Table
     /// Never `nil` in a journal that is open for writing.
     let requests: RequestTables?
+}
+
+extension StreamID {
+    /// The stream's key in table `streams`.
+    var key: BytesKey { BytesKey(withUnsafeBytes(of: rawValue.bigEndian) { Array($0) }) }
 }
 
 /// A place in a stream, as key of the tables `entries` and `seals`.

@@ -38,16 +38,17 @@ enum JournalOpening {
             let environment = try Environment(
                 privateFile: directory.path + "/" + JournalFile.newName, mapSize: configuration.mapSize,
                 tableCount: JournalFormat.tableCount)
-            _ = try prepare(environment, configuration)
+            _ = try prepare(environment, configuration, LoggedGroups())
         }
         // LMDB has synced the file; not its name.
         try directory.replaceData(by: JournalFile.newName)
     }
 
+    /// - Parameter logged: appended as far as the journal does not have it, if it belongs to this journal.
     /// - Throws: `JournalError`, `LMDBError`, `MalformedEntry`.
     static func prepare(
-        _ environment: Environment, _ configuration: JournalConfiguration
-    ) throws -> (Tables, identity: String, JournalState, CommitHolds) {
+        _ environment: Environment, _ configuration: JournalConfiguration, _ logged: LoggedGroups
+    ) throws -> (Tables, identity: String, JournalState, CommitHolds, takenIn: Int) {
         // A file that never saw a commit is one whose making was interrupted.
         let isNew = try environment.read { try $0.tableCount() == 0 && $0.commitNumber == 0 }
         if !isNew { try environment.read { try checkFormat($0, configuration.path) } }
@@ -57,18 +58,47 @@ enum JournalOpening {
                 requests: RequestTables(RequestTables.names.map { try transaction.openTable($0) }))
             let identity = try identity(tables, isNew: isNew, in: transaction)
             var state = try readState(tables, pageSize: environment.pages.size, in: transaction)
+            let takenIn =
+                logged.identity == identity
+                ? try takeIn(logged, to: &state, tables, pageSize: environment.pages.size, in: transaction) : 0
             try addStreams(configuration.tables, to: &state, tables, in: transaction)
             // Where forwarding is off the table is left for when it is on again.
             guard configuration.forwardsDeadLetters else {
                 state.unforwardedCount = 0
-                return (tables, identity, state, CommitHolds())
+                return (tables, identity, state, CommitHolds(), takenIn)
             }
             let holds = try readHolds(tables, in: transaction)
             for partition in holds.partitions {
                 state.partitions[partition, default: PartitionCheckpoint()].hold(at: holds[partition])
             }
-            return (tables, identity, state, holds)
+            return (tables, identity, state, holds, takenIn)
         }
+    }
+
+    /// Appends the entries that were logged, and acknowledged, and that the journal does not have. Where some are
+    /// missing before one, they are found missing like those of a damaged entry.
+    /// - Returns: number of events appended.
+    private static func takeIn(
+        _ logged: LoggedGroups, to state: inout JournalState, _ tables: Tables, pageSize: Int,
+        in transaction: borrowing WriteTransaction
+    ) throws -> Int {
+        var count = 0
+        try logged.forEachEntry { id, entry in
+            guard var stream = state.streams[id] else {
+                throw JournalError.damaged("\(CommitLog.name) has events of \(id), which the journal does not know")
+            }
+            // Those that the journal has; or whose write failed, and others got their sequences.
+            guard entry.sequences.lowerBound >= stream.nextSequence else { return }
+            try transaction.reserve(
+                tables.entries, SequenceKey(id, entry.sequences.lowerBound), entry.bytes.count
+            ).copyMemory(from: entry.bytes)
+            stream.nextSequence = entry.sequences.upperBound
+            stream.storedBytes += UInt64(JournalFormat.storedLength(entry.bytes.count, pageSize: pageSize))
+            state.streams[id] = stream
+            try stream.record.withUnsafeBytes { try transaction.put(tables.streams, id.key, $0) }
+            count += entry.sequences.count
+        }
+        return count
     }
 
     /// Opens the tables of a journal for reading, after a look at its format.
@@ -98,10 +128,10 @@ enum JournalOpening {
     private static func identity(
         _ tables: Tables, isNew: Bool, in transaction: borrowing WriteTransaction
     ) throws -> String {
+        var format = JournalFormat.marker
+        format.appendLittleEndian(JournalFormat.version)
+        try format.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.formatKey, $0) }
         if isNew {
-            var format = JournalFormat.marker
-            format.appendLittleEndian(JournalFormat.version)
-            try format.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.formatKey, $0) }
             let identity = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
             try identity.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.identityKey, $0) }
         }
@@ -177,8 +207,7 @@ enum JournalOpening {
         for name in names
         where !known.contains(name) && !state.streams.values.contains(where: { $0.stream.table == name }) {
             let stream = StreamState(stream: Stream(id: StreamID(rawValue: next), table: name))
-            let key = BytesKey(withUnsafeBytes(of: next.bigEndian) { Array($0) })
-            try stream.record.withUnsafeBytes { try transaction.put(tables.streams, key, $0) }
+            try stream.record.withUnsafeBytes { try transaction.put(tables.streams, stream.stream.id.key, $0) }
             state.streams[stream.stream.id] = stream
             next += 1
         }

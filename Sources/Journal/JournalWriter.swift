@@ -12,6 +12,9 @@ final class JournalWriter {
     private let observer: @Sendable (CommitNews) -> Void
     private let wasTaken: (Int) -> Void
     private let pageSize: Int
+    private let commitLog: CommitLog?
+    /// In the commit log only.
+    private var logged: LoggedSubmissions
     private var state: JournalState
     /// Why events were refused; cleared when some are accepted, or there is room again.
     private var refusal: IntakeError?
@@ -25,17 +28,21 @@ final class JournalWriter {
     private var hasFailed = false
 
     /// - Parameters:
+    ///   - commitLog: `nil` if everything is to be written to LMDB at once.
     ///   - holds: the commits that wait for dead letters.
     ///   - publish: gets the state after each commit, and why events are refused at present.
     ///   - wasTaken: gets the bytes of each submission that left the queue.
     init(
-        environment: Environment, tables: Tables, configuration: JournalConfiguration, state: JournalState,
-        holds: CommitHolds, mailbox: Mailbox<WriterMessage>, publish: @escaping (JournalState, IntakeError?) -> Void,
+        environment: Environment, tables: Tables, commitLog: CommitLog?, configuration: JournalConfiguration,
+        state: JournalState, holds: CommitHolds, mailbox: Mailbox<WriterMessage>,
+        publish: @escaping (JournalState, IntakeError?) -> Void,
         observer: @escaping @Sendable (CommitNews) -> Void, wasTaken: @escaping (Int) -> Void
     ) {
         self.environment = environment
         self.tables = tables
+        self.commitLog = commitLog
         self.configuration = configuration
+        logged = LoggedSubmissions(configuration)
         self.state = state
         self.mailbox = mailbox
         self.publish = publish
@@ -75,6 +82,8 @@ final class JournalWriter {
             messages.removeAll(keepingCapacity: true)
             commit(&group)
         }
+        var last = Group()
+        if !logged.isEmpty { commit(&last) }
     }
 
     /// What one transaction takes. Commands come before submissions.
@@ -86,16 +95,18 @@ final class JournalWriter {
         var wasCut = false
     }
 
-    /// With nothing else to do the writer still trims (now, if a bounded trim left something; later, if entries are kept
-    /// for a time), and looks whether there is room again.
+    /// With nothing else to do the writer still stores what is in the commit log only, trims (now, if a bounded trim left
+    /// something; later, if entries are kept for a time), and looks whether there is room again.
     private var idleDeadline: UInt64? {
         guard state.failure == nil else { return nil }
+        if let deadline = logged.deadline, !hasFailed { return deadline }
         let second = MonotonicClock.now + 1_000_000_000
         if trim.hasMore && !hasFailed { return MonotonicClock.now }
         return refusal != nil || hasFailed || trim.dependsOnTime ? second : nil
     }
 
-    private func commit(_ group: inout Group) {
+    /// - Parameter isAlone: leave out what is in the commit log only.
+    private func commit(_ group: inout Group, isAlone: Bool = false) {
         defer { group = Group() }
         if let failure = state.failure {
             for (_, completion) in group.commands { completion(.failure(failure)) }
@@ -103,9 +114,10 @@ final class JournalWriter {
             return
         }
         admit(&group)
+        if log(group) { return }
         makeRoom(forRetriesIn: group)
         do {
-            try write(group)
+            try write(group, withLogged: !isAlone || logged.isEmpty)
         } catch {
             hasFailed = true
             let mayTryAgain = !trim.isBackingOff
@@ -117,7 +129,8 @@ final class JournalWriter {
             let refusal = intakeError(error)
             self.refusal = refusal
             publish(state, refusal)
-            if (group.submissions.isEmpty && !mayTryAgain) || state.failure != nil {
+            let wasAlone = group.submissions.isEmpty && (isAlone || logged.isEmpty)
+            if (wasAlone && !mayTryAgain) || state.failure != nil {
                 for (_, completion) in group.commands { completion(.failure(state.failure ?? .io("\(error)"))) }
                 refuse(group.submissions, refusal)
                 return
@@ -125,8 +138,55 @@ final class JournalWriter {
             refuse(group.submissions, refusal)
             var news = Group()
             news.commands = group.commands
-            commit(&news)
+            if !logged.isEmpty {
+                // What is sent again would get the sequences of what was answered from the commit log.
+                for case (.retry, let completion) in news.commands { completion(.failure(.refused(refusal))) }
+                news.commands.removeAll { if case (.retry, _) = $0 { true } else { false } }
+                if news.commands.isEmpty { return }
+            }
+            commit(&news, isAlone: true)
         }
+    }
+
+    // MARK: The commit log
+
+    /// Makes a small group of events durable in the commit log, and answers it; LMDB gets it with the next transaction.
+    /// - Returns: false if the transaction is to store it now.
+    private func log(_ group: Group) -> Bool {
+        guard let commitLog, canBeLogged(group) else { return false }
+        let start = MonotonicClock.now
+        var ends: [StreamID: UInt64] = [:]
+        let events = group.submissions.map { submission, _ in
+            guard let stream = state.streams[submission.stream] else {
+                preconditionFailure("submission to a stream that was not opened")
+            }
+            let first = ends[submission.stream] ?? logged.nextSequence(stream)
+            ends[submission.stream] = first + UInt64(submission.events.eventCount)
+            return (submission: submission, firstSequence: first)
+        }
+        guard commitLog.append(events) else { return false }
+        CrashPoint.logged.pass()
+        var news = CommitNews()
+        news.nanoseconds = MonotonicClock.now - start
+        observer(news)
+        for (submission, first) in events {
+            let sequences = first..<(first + UInt64(submission.events.eventCount))
+            logged.add(
+                submission, storedBytes: admission.storedLength(submission), end: sequences.upperBound)
+            submission.completion(.success(Receipt(sequences: sequences)))
+        }
+        return true
+    }
+
+    /// Events from HTTP and nothing else: what changes more than a stream's end is a matter of the transaction.
+    private func canBeLogged(_ group: Group) -> Bool {
+        !group.submissions.isEmpty && group.commands.isEmpty && !hasFailed
+            && group.submittedBytes <= CommitLog.smallGroupBytes
+            && logged.deadline.map { MonotonicClock.now < $0 } ?? true
+            && group.submissions.allSatisfy { submission, deadLetters in
+                submission.origin == .http && deadLetters.isEmpty && submission.request == nil
+                    && submission.events.eventCount > 0
+            }
     }
 
     private func intakeError(_ error: any Error) -> IntakeError {
@@ -159,13 +219,13 @@ final class JournalWriter {
             )
         }
         var tried = admission
-        if tried.obstacle(toEntries: all.entries, letters: all.letters, state, file: file) == nil {
+        var admitted = (entries: logged.storedBytes, letters: 0)
+        if tried.obstacle(toEntries: all.entries, letters: all.letters, after: admitted, state, file: file) == nil {
             admission = tried
             return
         }
         // Perhaps there is room for the first few.
         var count = 0
-        var admitted = (entries: 0, letters: 0)
         for (submission, deadLetters) in group.submissions {
             let entries = admission.storedLength(submission)
             let letters = admission.storedLength(deadLetters, of: submission)
@@ -255,8 +315,11 @@ final class JournalWriter {
 
     // MARK: The transaction
 
-    private func write(_ group: Group) throws {
+    /// - Parameter withLogged: also write what is in the commit log only, before everything else, because its sequences
+    ///   were given.
+    private func write(_ group: Group, withLogged: Bool) throws {
         let start = MonotonicClock.now
+        let logged = withLogged ? self.logged : LoggedSubmissions(configuration)
         var draft = Draft(state: state)
         var outcomes: [Result<CommandOutcome, JournalError>] = []
         var receipts: [Result<Receipt, IntakeError>] = []
@@ -265,12 +328,16 @@ final class JournalWriter {
         var packer = EntryPacker(tables: tables, pages: pages, supply: supply)
         var ahead = ahead
         // On a full disk every block counts.
-        let step = ahead.next(commitBytes: hasFailed ? 0 : group.submittedBytes, fileBytes: pages.count * pageSize) {
-            file.freeBytes
-        }
+        let step =
+            hasFailed
+            ? .nothing
+            : ahead.next(
+                commitBytes: group.submittedBytes + self.logged.storedBytes, fileBytes: pages.count * pageSize
+            ) { file.freeBytes }
         do {
             try environment.write { transaction in
                 try perform(step, in: transaction)
+                try append(logged, with: &packer, to: &draft, in: transaction)
                 for (command, _) in group.commands {
                     outcomes.append(try apply(command, to: &draft, in: transaction))
                 }
@@ -299,8 +366,13 @@ final class JournalWriter {
         supply = packer.supply
         if draft.isChanged {
             self.ahead = ahead
-            hasFailed = false
             self.trim.speedUp()
+            // Not by news that went alone.
+            if withLogged { hasFailed = false }
+        }
+        if !logged.isEmpty {
+            self.logged.removeAll()
+            commitLog?.clear()
         }
         draft.news.nanoseconds = MonotonicClock.now - start
         // What the disk says of its room means nothing after an error, until something was written.
@@ -347,6 +419,7 @@ final class JournalWriter {
             } catch let error as JournalError {
                 return .failure(error)
             }
+        case .settle: break
         case .discard(let numbers):
             return .success(try deadLetters.discard(numbers, &draft, in: transaction))
         }
@@ -474,10 +547,22 @@ final class JournalWriter {
         return receipts
     }
 
+    /// Writes what is in the commit log only, with the sequences that it was given.
+    private func append(
+        _ logged: LoggedSubmissions, with packer: inout EntryPacker, to draft: inout Draft,
+        in transaction: borrowing WriteTransaction
+    ) throws {
+        guard !logged.isEmpty else { return }
+        _ = try append(logged.submissions.map { ($0, []) }, with: &packer, to: &draft, in: transaction)
+        for stream in draft.state.streams.values {
+            precondition(
+                stream.nextSequence == logged.nextSequence(stream), "acknowledged events would get other sequences")
+        }
+    }
+
     private func store(_ draft: inout Draft, in transaction: borrowing WriteTransaction) throws {
         for id in draft.streams {
-            let key = BytesKey(withUnsafeBytes(of: id.rawValue.bigEndian) { Array($0) })
-            try draft.state.streams[id]!.record.withUnsafeBytes { try transaction.put(tables.streams, key, $0) }
+            try draft.state.streams[id]!.record.withUnsafeBytes { try transaction.put(tables.streams, id.key, $0) }
         }
         for partition in draft.partitions {
             try draft.state.partitions[partition]!.record.withUnsafeBytes {

@@ -18,6 +18,8 @@ enum Command: Sendable {
     case retry([UInt64])
     /// These dead letters are to be deleted.
     case discard([UInt64])
+    /// What is in the commit log only is to be stored.
+    case settle
 
     /// A move of a stream's flushed position.
     struct Advance: Sendable {

@@ -75,6 +75,7 @@ public final class Pipeline: Sendable {
     /// - Returns: whether everything is flushed.
     public func drain(timeout: Duration) async -> Bool {
         let deadline = ContinuousClock.now + timeout
+        await journal.settle()
         flusher.drain()
         while !flusher.isDrained, ContinuousClock.now < deadline {
             // Cancellation means that the caller is in a hurry: what is left stays in the journal.

@@ -12,6 +12,9 @@ public enum LoggedEvent: String, Sendable, CaseIterable {
     case journalRefusing = "journal.refusing"
     case journalCompacted = "journal.compacted"
     case journalCompactionFailed = "journal.compaction_failed"
+    case journalTookInLog = "journal.took_in_log"
+    case journalLogFailed = "journal.log_failed"
+    case journalLogSetAside = "journal.log_set_aside"
     case journalEntryDamaged = "journal.entry_damaged"
     case journalAdvanceFailed = "journal.advance_failed"
 
@@ -93,6 +96,13 @@ public enum LoggedEvent: String, Sendable, CaseIterable {
             Definition(.error, "The journal takes no new events: it or its disk is full, or broken.", limit: (1, 10))
         case .journalCompacted: Definition(.notice, "The journal's file was made smaller when it was opened.")
         case .journalCompactionFailed: Definition(.warning, "That was not possible; the file is as it was.")
+        case .journalTookInLog:
+            Definition(
+                .notice, "What was acknowledged just before the process ended was in the commit log; it is kept.")
+        case .journalLogFailed:
+            Definition(.error, "The commit log can't be written; until a restart every group waits for a full commit.")
+        case .journalLogSetAside:
+            Definition(.warning, "The commit log belongs to another journal; it is kept under another name.")
         case .journalEntryDamaged: Definition(.critical, "An entry can't be read; it becomes a dead letter.")
         case .journalAdvanceFailed: Definition(.error, "What was delivered can't be noted; it is tried again.")
         case .streamHeld: Definition(.error, "Nothing of a stream is inserted until somebody mends something.")

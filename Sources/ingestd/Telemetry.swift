@@ -50,7 +50,9 @@ enum Telemetry {
             name: "ingest_journal_oldest_event_age_seconds",
             help: "Age of the oldest event that is not delivered yet; 0 if there is none."),
         MetricDescription(
-            name: "ingest_journal_commit_seconds", help: "Duration of journal commits, with their fsync.",
+            name: "ingest_journal_commit_seconds",
+            help:
+                "Duration of what makes events durable, with its fsync: commits of the journal, writes of its commit log.",
             buckets: MetricDescription.secondsBuckets),
         MetricDescription(
             name: "ingest_clickhouse_insert_seconds", help: "Duration of INSERTs, by stream and result.",

@@ -9,10 +9,11 @@ final class JournalFixture {
     var configuration: JournalConfiguration
     private(set) var journal: Journal!
 
-    init(maxBytes: Int = 64 << 20, tables: [String] = ["events"]) throws {
+    init(maxBytes: Int = 64 << 20, tables: [String] = ["events"], commitDelayMilliseconds: Int = 0) throws {
         directory = try TemporaryDirectory("journal")
         configuration = JournalConfiguration(
             path: directory.appending("journal"), maxBytes: maxBytes, minFreeDiskBytes: 0, tables: tables)
+        configuration.commitDelayMilliseconds = commitDelayMilliseconds
         try open()
     }
 

@@ -20,6 +20,7 @@ extension ServiceConfiguration {
         room.forwardsDeadLetters = kafka.forwardsDeadLetters
         room.requestKeyWindowMilliseconds = Int64(http.idempotencyWindow / .milliseconds(1))
         room.maxRequestKeys = http.idempotencyMaxKeys
+        room.commitDelayMilliseconds = 10
         return room
     }
 
