@@ -55,6 +55,14 @@ public final class EventBuffer: @unchecked Sendable {
         storage = .allocate(byteCount: max(capacity, 64), alignment: 16)
     }
 
+    /// Copies records that another buffer has made.
+    public convenience init(records: UnsafeRawBufferPointer, eventCount: Int) {
+        self.init(capacity: records.count)
+        storage.copyMemory(from: records)
+        used = records.count
+        self.eventCount = eventCount
+    }
+
     deinit { storage.deallocate() }
 
     /// The records.

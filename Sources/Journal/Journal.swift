@@ -43,6 +43,8 @@ public final class Journal: EventIntake, Sendable {
     let environment: Environment
     let tables: Tables
     private let commitLog: CommitLog?
+    /// For the writer.
+    private let waiting: Mutex<[LoggedSubmissions.Item]>
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
@@ -79,12 +81,32 @@ public final class Journal: EventIntake, Sendable {
         let logged = try LoggedGroups(configuration.path)
         let environment = try JournalOpening.environment(directory, configuration, log)
         try environment.clearDeadReaders()
-        let (tables, identity, state, holds, takenIn) = try JournalOpening.prepare(environment, configuration, logged)
-        if takenIn > 0 {
-            log.write(
-                .journalTookInLog, "events from \(CommitLog.name) were taken into the journal", ["events": "\(takenIn)"]
-            )
+        var waiting: [LoggedSubmissions.Item] = []
+        let prepared: JournalOpening.Prepared
+        do {
+            prepared = try JournalOpening.prepare(environment, configuration, logged)
+        } catch let error as LMDBError where !logged.isEmpty {
+            // On a full disk the events stay in the commit log, and the writer stores them as soon as there is room.
+            prepared = try JournalOpening.prepare(environment, configuration, LoggedGroups())
+            guard let missing = try logged.missing(in: prepared) else { throw error }
+            waiting = missing
         }
+        if prepared.takenIn > 0 {
+            log.write(
+                .journalTookInLog, "events from \(CommitLog.name) were taken into the journal",
+                ["events": "\(prepared.takenIn)"])
+        }
+        // What is in the file is void from here on.
+        let commitLog = try waiting.isEmpty ? commitLog(directory, configuration, logged, prepared.identity, log) : nil
+        return Journal(configuration, directory, environment, prepared, commitLog, waiting, log)
+    }
+
+    /// - Returns: `nil` if there is to be none, or it can't be written.
+    private static func commitLog(
+        _ directory: JournalDirectory, _ configuration: JournalConfiguration, _ logged: LoggedGroups,
+        _ identity: String, _ log: EventLog
+    ) throws(JournalError) -> CommitLog? {
+        guard configuration.commitDelayMilliseconds > 0 else { return nil }
         if let other = logged.identity, other != identity {
             let name = "\(CommitLog.name).\(other)"
             try directory.rename(CommitLog.name, to: name)
@@ -92,26 +114,29 @@ public final class Journal: EventIntake, Sendable {
                 .journalLogSetAside, "\(CommitLog.name) belongs to another journal: kept under another name",
                 ["file": "\(name)"])
         }
-        // Only now, as what is in it is void from then on.
-        let commitLog =
-            configuration.commitDelayMilliseconds > 0 ? try CommitLog(directory, identity: identity, log) : nil
-        return Journal(configuration, directory, environment, tables, commitLog, identity, state, holds, log)
+        do throws(JournalError) {
+            return try CommitLog(directory, identity: identity, log)
+        } catch {
+            log.write(.journalLogFailed, "there is no \(CommitLog.name)", ["error": "\(error)"])
+            return nil
+        }
     }
 
     private init(
         _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
-        _ tables: Tables, _ commitLog: CommitLog?, _ identity: String, _ state: JournalState, _ holds: CommitHolds,
+        _ prepared: JournalOpening.Prepared, _ commitLog: CommitLog?, _ waiting: [LoggedSubmissions.Item],
         _ log: EventLog
     ) {
         self.configuration = configuration
         self.directory = directory
         self.environment = environment
-        self.tables = tables
+        tables = prepared.tables
+        identity = prepared.identity
         self.commitLog = commitLog
-        self.identity = identity
+        self.waiting = Mutex(waiting)
         self.log = log
-        openedHolds = Mutex(holds)
-        current = Mutex((state, nil))
+        openedHolds = Mutex(prepared.holds)
+        current = Mutex((prepared.state, nil))
     }
 
     /// Starts the writer's thread. Before it nothing can be submitted.
@@ -124,7 +149,12 @@ public final class Journal: EventIntake, Sendable {
     ) {
         let started = DedicatedThread(name: "journal-writer") { [self] in
             JournalWriter(
-                environment: environment, tables: tables, commitLog: commitLog, configuration: configuration,
+                environment: environment, tables: tables, commitLog: commitLog,
+                waiting: waiting.withLock { waiting in
+                    defer { waiting = [] }
+                    return waiting
+                },
+                configuration: configuration,
                 state: current.withLock { $0.state },
                 holds: openedHolds.withLock { holds in
                     // Moved, so that the writer's changes never copy it.

@@ -44,11 +44,21 @@ enum JournalOpening {
         try directory.replaceData(by: JournalFile.newName)
     }
 
+    /// What is known of an open journal.
+    struct Prepared {
+        let tables: Tables
+        let identity: String
+        let state: JournalState
+        let holds: CommitHolds
+        /// Events that came from the commit log.
+        let takenIn: Int
+    }
+
     /// - Parameter logged: appended as far as the journal does not have it, if it belongs to this journal.
     /// - Throws: `JournalError`, `LMDBError`, `MalformedEntry`.
     static func prepare(
         _ environment: Environment, _ configuration: JournalConfiguration, _ logged: LoggedGroups
-    ) throws -> (Tables, identity: String, JournalState, CommitHolds, takenIn: Int) {
+    ) throws -> Prepared {
         // A file that never saw a commit is one whose making was interrupted.
         let isNew = try environment.read { try $0.tableCount() == 0 && $0.commitNumber == 0 }
         if !isNew { try environment.read { try checkFormat($0, configuration.path) } }
@@ -65,13 +75,14 @@ enum JournalOpening {
             // Where forwarding is off the table is left for when it is on again.
             guard configuration.forwardsDeadLetters else {
                 state.unforwardedCount = 0
-                return (tables, identity, state, CommitHolds(), takenIn)
+                return Prepared(
+                    tables: tables, identity: identity, state: state, holds: CommitHolds(), takenIn: takenIn)
             }
             let holds = try readHolds(tables, in: transaction)
             for partition in holds.partitions {
                 state.partitions[partition, default: PartitionCheckpoint()].hold(at: holds[partition])
             }
-            return (tables, identity, state, holds, takenIn)
+            return Prepared(tables: tables, identity: identity, state: state, holds: holds, takenIn: takenIn)
         }
     }
 
@@ -130,7 +141,10 @@ enum JournalOpening {
     ) throws -> String {
         var format = JournalFormat.marker
         format.appendLittleEndian(JournalFormat.version)
-        try format.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.formatKey, $0) }
+        // Nothing is written where nothing changes: a journal opens on a full disk.
+        if try transaction.get(tables.meta, JournalFormat.formatKey).map({ !$0.elementsEqual(format) }) ?? true {
+            try format.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.formatKey, $0) }
+        }
         if isNew {
             let identity = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
             try identity.withUnsafeBytes { try transaction.put(tables.meta, JournalFormat.identityKey, $0) }

@@ -29,12 +29,13 @@ final class JournalWriter {
 
     /// - Parameters:
     ///   - commitLog: `nil` if everything is to be written to LMDB at once.
+    ///   - waiting: what an earlier process has left in the commit log, and the journal does not have.
     ///   - holds: the commits that wait for dead letters.
     ///   - publish: gets the state after each commit, and why events are refused at present.
     ///   - wasTaken: gets the bytes of each submission that left the queue.
     init(
-        environment: Environment, tables: Tables, commitLog: CommitLog?, configuration: JournalConfiguration,
-        state: JournalState, holds: CommitHolds, mailbox: Mailbox<WriterMessage>,
+        environment: Environment, tables: Tables, commitLog: CommitLog?, waiting: [LoggedSubmissions.Item],
+        configuration: JournalConfiguration, state: JournalState, holds: CommitHolds, mailbox: Mailbox<WriterMessage>,
         publish: @escaping (JournalState, IntakeError?) -> Void,
         observer: @escaping @Sendable (CommitNews) -> Void, wasTaken: @escaping (Int) -> Void
     ) {
@@ -55,8 +56,10 @@ final class JournalWriter {
         requests = RequestStore(tables: requestTables, configuration: configuration)
         trim = JournalTrim(tables: tables, configuration: configuration, pageSize: pageSize)
         supply = PageSupply(pageSize: pageSize)
+        // Where that can't be read the first transaction reports the error, and deletes nothing at worst.
         let written = Result { try environment.read { try $0.get(tables.meta, JournalFormat.spaceKey) != nil } }
-        ahead = SpaceAhead(isWritten: (try? written.get()) ?? false)
+        ahead = SpaceAhead(isWritten: (try? written.get()) ?? true)
+        for item in waiting { note(item) }
     }
 
     /// The thread's work; returns when the mailbox is closed and everything in it is done.
@@ -171,11 +174,14 @@ final class JournalWriter {
         observer(news)
         for (submission, first) in events {
             let sequences = first..<(first + UInt64(submission.events.eventCount))
-            logged.add(
-                submission, storedBytes: admission.storedLength(submission), end: sequences.upperBound)
+            note(LoggedSubmissions.Item(submission: submission, end: sequences.upperBound))
             submission.completion(.success(Receipt(sequences: sequences)))
         }
         return true
+    }
+
+    private func note(_ item: LoggedSubmissions.Item) {
+        logged.add(item, storedBytes: admission.storedLength(item.submission))
     }
 
     /// Events from HTTP and nothing else: what changes more than a stream's end is a matter of the transaction.

@@ -2,6 +2,12 @@ import IngestCore
 
 /// What was answered because it is in the commit log, and waits for the journal's next transaction.
 struct LoggedSubmissions {
+    /// A submission, and the sequence behind its last event.
+    struct Item {
+        let submission: Submission
+        let end: UInt64
+    }
+
     /// How long it may wait, nanoseconds: until then its events can't be read.
     private let delay: UInt64
     /// In the order of their sequences. Their completions were called.
@@ -21,11 +27,10 @@ struct LoggedSubmissions {
     /// The sequence that the stream's next event gets.
     func nextSequence(_ stream: StreamState) -> UInt64 { nextSequences[stream.stream.id] ?? stream.nextSequence }
 
-    /// - Parameter end: the sequence behind the submission's last event.
-    mutating func add(_ submission: Submission, storedBytes: Int, end: UInt64) {
-        submissions.append(submission)
+    mutating func add(_ item: Item, storedBytes: Int) {
+        submissions.append(item.submission)
         self.storedBytes += storedBytes
-        nextSequences[submission.stream] = end
+        nextSequences[item.submission.stream] = item.end
         deadline = deadline ?? MonotonicClock.now + delay
     }
 

@@ -29,11 +29,14 @@ final class DiskProcess {
     /// Starts a writer and waits until its journal is open.
     /// - Parameter folder: what the fault shim watches; without it there is no shim.
     init(
-        journal: String, maxBytes: Int = 64 << 20, minFreeDiskBytes: Int = 0, ledger: String = "",
-        on folder: FaultyFolder? = nil
+        journal: String, maxBytes: Int = 64 << 20, minFreeDiskBytes: Int = 0, commitDelayMilliseconds: Int = 0,
+        ledger: String = "", on folder: FaultyFolder? = nil
     ) throws {
         child = try ChildProcess(
-            [try Self.built("DiskWriter"), journal, "\(maxBytes)", "\(minFreeDiskBytes)", ledger],
+            [
+                try Self.built("DiskWriter"), journal, "\(maxBytes)", "\(minFreeDiskBytes)",
+                "\(commitDelayMilliseconds)", ledger,
+            ],
             environment: try folder.map { try Self.shim(on: $0) } ?? [:])
         let answer = try child.receive()
         guard answer == "open" else { throw Problem(answer) }

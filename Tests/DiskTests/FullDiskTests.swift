@@ -12,30 +12,46 @@ import Testing
 struct FullDiskTests {
     private static let table = Workload.tables[0]
 
+    /// What differs between runs of a test.
+    struct Setting: Sendable, CustomTestStringConvertible {
+        var minFreeDiskBytes = 0
+        /// With a commit log events are smaller, so that they go there first.
+        var usesCommitLog = false
+        var testDescription: String { "\(minFreeDiskBytes) bytes kept free\(usesCommitLog ? ", commit log" : "")" }
+    }
+
+    private static let settings = [
+        Setting(), Setting(minFreeDiskBytes: 8 << 20), Setting(usesCommitLog: true),
+        Setting(minFreeDiskBytes: 8 << 20, usesCommitLog: true),
+    ]
+
     /// A journal on a file system of 64 MiB.
     private final class Scene {
         let disk: LoopDisk
-        let minFreeDiskBytes: Int
+        let setting: Setting
         private(set) var writer: DiskProcess
         private(set) var end: UInt64 = 1
         private(set) var position: UInt64 = 1
 
-        init(minFreeDiskBytes: Int) throws {
-            self.minFreeDiskBytes = minFreeDiskBytes
+        private var eventBytes: Int { setting.usesCommitLog ? 4_000 : 20_000 }
+
+        init(_ setting: Setting) throws {
+            self.setting = setting
             disk = try LoopDisk(bytes: 64 << 20)
-            writer = try Self.writer(disk, minFreeDiskBytes)
+            writer = try Self.writer(disk, setting)
         }
 
-        private static func writer(_ disk: LoopDisk, _ minFreeDiskBytes: Int) throws -> DiskProcess {
+        private static func writer(_ disk: LoopDisk, _ setting: Setting) throws -> DiskProcess {
             try DiskProcess(
-                journal: disk.appending("journal"), maxBytes: 1 << 30, minFreeDiskBytes: minFreeDiskBytes)
+                journal: disk.appending("journal"), maxBytes: 1 << 30, minFreeDiskBytes: setting.minFreeDiskBytes,
+                commitDelayMilliseconds: setting.usesCommitLog ? 10 : 0)
         }
 
         /// Appends until events are refused.
         /// - Returns: why they were.
-        func fill(bytes: Int = 20_000) throws -> String {
+        func fill(bytes: Int? = nil) throws -> String {
             while true {
-                switch try writer.append(count: 10, bytes: bytes) {
+                switch try writer.append(count: 10, bytes: bytes ?? eventBytes) {
                 case .success(let sequences):
                     #expect(sequences.lowerBound >= end)
                     end = sequences.upperBound
@@ -46,7 +62,7 @@ struct FullDiskTests {
 
         /// Appends; `false` if the events are refused.
         func append() throws -> Bool {
-            guard case .success(let sequences) = try writer.append(count: 10, bytes: 20_000) else { return false }
+            guard case .success(let sequences) = try writer.append(count: 10, bytes: eventBytes) else { return false }
             end = sequences.upperBound
             return true
         }
@@ -62,7 +78,7 @@ struct FullDiskTests {
 
         func restart() throws {
             try writer.close()
-            writer = try Self.writer(disk, minFreeDiskBytes)
+            writer = try Self.writer(disk, setting)
         }
 
         /// Closes the journal, opens it again in this process and reads everything that must be in it.
@@ -88,14 +104,16 @@ struct FullDiskTests {
     }
 
     /// Where nothing is kept free the disk itself says no; else the journal stops before that.
-    @Test(arguments: [0, 8 << 20])
-    func eventsAreAcceptedAgainWhenThereIsRoom(_ minFreeDiskBytes: Int) async throws {
-        let scene = try Scene(minFreeDiskBytes: minFreeDiskBytes)
+    @Test(arguments: settings)
+    func eventsAreAcceptedAgainWhenThereIsRoom(_ setting: Setting) async throws {
+        let scene = try Scene(setting)
         try scene.disk.makeBallast("ballast", bytes: 24 << 20)
         let reason = try scene.fill()
         #expect(reason.hasPrefix("refused the journal has no room") && reason.contains("disk"), "\(reason)")
         #expect(scene.end > 500)
-        if minFreeDiskBytes > 0 { #expect(try scene.disk.freeBytes() > minFreeDiskBytes / 2) }
+        if setting.minFreeDiskBytes > 0 {
+            #expect(try scene.disk.freeBytes() > setting.minFreeDiskBytes / 2)
+        }
         #expect(try scene.writer.ask("refusal").contains("disk"))
         #expect(try scene.writer.ask("failure") == "failure ")
         let before = scene.end
@@ -111,7 +129,7 @@ struct FullDiskTests {
     /// The reserve stays free whatever the size of the events.
     @Test(arguments: [100, 300, 3_000])
     func reserveStaysFree(_ eventBytes: Int) throws {
-        let scene = try Scene(minFreeDiskBytes: 20 << 20)
+        let scene = try Scene(Setting(minFreeDiskBytes: 20 << 20))
         try scene.disk.makeBallast("ballast", bytes: 34 << 20)
         let reason = try scene.fill(bytes: eventBytes)
         #expect(reason.contains("JOURNAL_MIN_FREE_DISK_BYTES"), "\(reason)")
@@ -121,9 +139,9 @@ struct FullDiskTests {
     }
 
     /// Not one block is free: ClickHouse can take what waits, that makes room, and nothing else is needed.
-    @Test(arguments: [0, 8 << 20])
-    func fullDiskDrains(_ minFreeDiskBytes: Int) async throws {
-        let scene = try Scene(minFreeDiskBytes: minFreeDiskBytes)
+    @Test(arguments: settings)
+    func fullDiskDrains(_ setting: Setting) async throws {
+        let scene = try Scene(setting)
         _ = try scene.fill()
         try scene.disk.makeBallast("ballast")
         #expect(try scene.disk.freeBytes() < 64 << 10)
@@ -141,9 +159,9 @@ struct FullDiskTests {
     }
 
     /// A crash on a full disk must not end in a service that can't start.
-    @Test(arguments: [0, 8 << 20])
-    func journalOpensOnAFullDisk(_ minFreeDiskBytes: Int) throws {
-        let scene = try Scene(minFreeDiskBytes: minFreeDiskBytes)
+    @Test(arguments: settings)
+    func journalOpensOnAFullDisk(_ setting: Setting) throws {
+        let scene = try Scene(setting)
         _ = try scene.fill()
         try scene.disk.makeBallast("ballast")
         try scene.restart()
@@ -154,7 +172,7 @@ struct FullDiskTests {
 
     /// A file system that was mounted read-only: the error says so, and nothing is changed.
     @Test func readOnlyFileSystemIsNamed() throws {
-        let scene = try Scene(minFreeDiskBytes: 0)
+        let scene = try Scene(Setting())
         #expect(try scene.append())
         try scene.writer.close()
         try scene.disk.makeReadOnly()

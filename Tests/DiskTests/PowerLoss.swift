@@ -27,12 +27,18 @@ final class PowerLoss: Sendable {
     var failedOperations: Int { log.records.reduce(0) { $0 + ($1.error == 0 ? 0 : 1) } }
 
     /// Runs a writer under the shim.
-    /// - Parameter faults: lines of the shim's control file.
-    static func record(seed: UInt64, steps: Int, faults: [String] = []) throws -> PowerLoss {
+    /// - Parameters:
+    ///   - commitDelayMilliseconds: 0 for a journal without a commit log.
+    ///   - faults: lines of the shim's control file.
+    static func record(
+        seed: UInt64, steps: Int, commitDelayMilliseconds: Int = 50, faults: [String] = []
+    ) throws -> PowerLoss {
         let folder = try TemporaryDirectory("power")
         let disk = try FaultyFolder(in: folder)
         try disk.order(faults)
-        let writer = try DiskProcess(journal: disk.appending("journal"), ledger: disk.appending("ledger"), on: disk)
+        let writer = try DiskProcess(
+            journal: disk.appending("journal"), commitDelayMilliseconds: commitDelayMilliseconds,
+            ledger: disk.appending("ledger"), on: disk)
         let answer = try writer.ask("workload \(seed) \(steps)")
         guard answer == "done" else { throw Problem(answer) }
         try writer.close()
@@ -114,7 +120,7 @@ final class PowerLoss: Sendable {
     }
 
     private func check(_ expectation: Expectation, _ path: String, goingOn: Bool) throws {
-        let configuration = JournalConfiguration(
+        var configuration = JournalConfiguration(
             path: path, maxBytes: 64 << 20, minFreeDiskBytes: 0, tables: Workload.tables)
         do {
             let journal = try Journal.open(configuration, logger: Logger(label: "test"))
@@ -122,6 +128,7 @@ final class PowerLoss: Sendable {
             try expectation.check(journal)
         }
         guard goingOn else { return }
+        configuration.commitDelayMilliseconds = 50
         // A journal that was left so can be written and flushed, and holds the same afterwards.
         let session = try JournalSession(configuration, ledger: Ledger(path: nil))
         for (number, table) in Workload.tables.enumerated() {

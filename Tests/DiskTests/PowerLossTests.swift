@@ -13,10 +13,12 @@ import Testing
     private static let seed = environment["INGESTD_POWER_SEED"].flatMap(UInt64.init) ?? 20_261_123
     private static var steps: Int { max(600, cutCount / 8) }
 
-    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil))
-    func acknowledgedEventsSurviveAPowerCut() throws {
-        let loss = try PowerLoss.record(seed: Self.seed, steps: Self.steps)
-        try expectNoProblem(loss, Self.cutCount * 3 / 4)
+    /// Without and with a commit log.
+    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil), arguments: [0, 50])
+    func acknowledgedEventsSurviveAPowerCut(commitDelayMilliseconds: Int) throws {
+        let loss = try PowerLoss.record(
+            seed: Self.seed, steps: Self.steps, commitDelayMilliseconds: commitDelayMilliseconds)
+        try expectNoProblem(loss, Self.cutCount * 3 / 8)
     }
 
     /// The same with a disk that fails now and then before the power goes: a failed sync loses what it was to write for
@@ -36,10 +38,12 @@ import Testing
         try expectNoProblem(loss, Self.cutCount / 4)
     }
 
-    /// The checks would notice if a sync were missing: the data's before the meta page, or the meta page's own.
-    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil))
-    func aMissingSyncIsNoticed() throws {
-        let loss = try PowerLoss.record(seed: Self.seed, steps: 200)
+    /// The checks would notice if a sync were missing: the data's before the meta page, the meta page's own, or the
+    /// commit log's.
+    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil), arguments: [0, 50])
+    func aMissingSyncIsNoticed(commitDelayMilliseconds: Int) throws {
+        let loss = try PowerLoss.record(
+            seed: Self.seed, steps: 200, commitDelayMilliseconds: commitDelayMilliseconds)
         // Not only while the journal is made.
         let cuts = loss.cuts(250, seed: 1).filter { $0.operations > 100 }
         #expect(!(try loss.check(cuts, ignoring: .fileSyncs, maxProblems: 1).isEmpty))

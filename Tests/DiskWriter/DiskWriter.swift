@@ -5,7 +5,7 @@ import Journal
 /// A process that writes a journal, for tests of what a disk does to it: such a process can be run under
 /// Tests/FaultShim, and on a disk that is full.
 ///
-///     DiskWriter JOURNAL_FOLDER MAX_BYTES MIN_FREE_DISK_BYTES LEDGER
+///     DiskWriter JOURNAL_FOLDER MAX_BYTES MIN_FREE_DISK_BYTES COMMIT_DELAY_MILLISECONDS LEDGER
 ///
 /// Commands come on standard input, one a line; each gets one line of answer:
 ///
@@ -25,12 +25,13 @@ struct DiskWriter {
     static func main() {
         let arguments = CommandLine.arguments
         do {
-            guard arguments.count == 5, let maxBytes = Int(arguments[2]), let minFree = Int(arguments[3]) else {
-                throw Failure(description: "usage: DiskWriter JOURNAL_FOLDER MAX_BYTES MIN_FREE_DISK_BYTES LEDGER")
-            }
-            let configuration = JournalConfiguration(
+            guard arguments.count == 6, let maxBytes = Int(arguments[2]), let minFree = Int(arguments[3]),
+                let commitDelay = Int(arguments[4])
+            else { throw Failure(description: "see the comment above DiskWriter for its arguments") }
+            var configuration = JournalConfiguration(
                 path: arguments[1], maxBytes: maxBytes, minFreeDiskBytes: minFree, tables: Workload.tables)
-            let ledger = try Ledger(path: arguments[4].isEmpty ? nil : arguments[4])
+            configuration.commitDelayMilliseconds = commitDelay
+            let ledger = try Ledger(path: arguments[5].isEmpty ? nil : arguments[5])
             var writer = DiskWriter(session: try JournalSession(configuration, ledger: ledger))
             answer("open")
             while let line = readLine() {
