@@ -6,6 +6,7 @@ import Glibc
 final class JournalDirectory: Sendable {
     let path: String
     private let lock: CInt
+    private static let ownerLength = 32
 
     /// Makes the folder where it is missing, and locks it.
     init(exclusive path: String) throws(JournalError) {
@@ -22,10 +23,10 @@ final class JournalDirectory: Sendable {
             throw .inUse(path: path, holder: holder.isEmpty ? "another process" : "process \(holder)")
         }
         lock = descriptor
-        let owner = "\(getpid())\n"
-        guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, owner, owner.utf8.count, 0) == owner.utf8.count else {
-            throw .io("can't write \(lockPath): \(Self.errnoText)")
-        }
+        // Only for the message to a second process. Over what is there, as a full disk has no block for it.
+        let owner = Array("\(getpid())\n".utf8)
+        let padded = owner + Array(repeating: UInt8(ascii: " "), count: Self.ownerLength - owner.count)
+        if pwrite(descriptor, padded, padded.count, 0) != padded.count { ftruncate(descriptor, 0) }
     }
 
     deinit { close(lock) }
@@ -101,7 +102,7 @@ final class JournalDirectory: Sendable {
     }
 
     private static func content(of descriptor: CInt) -> String {
-        var buffer = [UInt8](repeating: 0, count: 32)
+        var buffer = [UInt8](repeating: 0, count: ownerLength)
         let count = pread(descriptor, &buffer, buffer.count, 0)
         guard count > 0 else { return "" }
         return String(decoding: buffer[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)

@@ -26,6 +26,8 @@ final class JournalWriter {
     private var ahead: SpaceAhead
     /// Whether the last transaction failed: then what is left to trim waits for a moment.
     private var hasFailed = false
+    /// Whether what is in the commit log could not be stored when that was last tried.
+    private var isStuck = false
 
     /// - Parameters:
     ///   - commitLog: `nil` if everything is to be written to LMDB at once.
@@ -102,10 +104,10 @@ final class JournalWriter {
     /// something; later, if entries are kept for a time), and looks whether there is room again.
     private var idleDeadline: UInt64? {
         guard state.failure == nil else { return nil }
-        if let deadline = logged.deadline, !hasFailed { return deadline }
+        if let deadline = logged.deadline, !isStuck { return deadline }
         let second = MonotonicClock.now + 1_000_000_000
         if trim.hasMore && !hasFailed { return MonotonicClock.now }
-        return refusal != nil || hasFailed || trim.dependsOnTime ? second : nil
+        return refusal != nil || hasFailed || isStuck || trim.dependsOnTime ? second : nil
     }
 
     /// - Parameter isAlone: leave out what is in the commit log only.
@@ -119,10 +121,14 @@ final class JournalWriter {
         admit(&group)
         if log(group) { return }
         makeRoom(forRetriesIn: group)
+        // What could not be stored waits until nothing more can make room for it.
+        let isAlone = isAlone || (isStuck && trim.hasMore && group.submissions.isEmpty)
+        if isAlone, !logged.isEmpty { refuseRetries(of: &group) }
         do {
-            try write(group, withLogged: !isAlone || logged.isEmpty)
+            try write(group, withLogged: !isAlone)
         } catch {
             hasFailed = true
+            if !isAlone { isStuck = !logged.isEmpty }
             let mayTryAgain = !trim.isBackingOff
             trim.backOff()
             deadLetters.rollBack()
@@ -141,14 +147,16 @@ final class JournalWriter {
             refuse(group.submissions, refusal)
             var news = Group()
             news.commands = group.commands
-            if !logged.isEmpty {
-                // What is sent again would get the sequences of what was answered from the commit log.
-                for case (.retry, let completion) in news.commands { completion(.failure(.refused(refusal))) }
-                news.commands.removeAll { if case (.retry, _) = $0 { true } else { false } }
-                if news.commands.isEmpty { return }
-            }
             commit(&news, isAlone: true)
         }
+    }
+
+    /// Events that are sent again would get the sequences of what was answered from the commit log.
+    private func refuseRetries(of group: inout Group) {
+        for case (.retry, let completion) in group.commands {
+            completion(.failure(.refused(refusal ?? .storage("the journal's disk could not be written"))))
+        }
+        group.commands.removeAll { if case (.retry, _) = $0 { true } else { false } }
     }
 
     // MARK: The commit log
@@ -186,7 +194,7 @@ final class JournalWriter {
 
     /// Events from HTTP and nothing else: what changes more than a stream's end is a matter of the transaction.
     private func canBeLogged(_ group: Group) -> Bool {
-        !group.submissions.isEmpty && group.commands.isEmpty && !hasFailed
+        !group.submissions.isEmpty && group.commands.isEmpty && !isStuck
             && group.submittedBytes <= CommitLog.smallGroupBytes
             && logged.deadline.map { MonotonicClock.now < $0 } ?? true
             && group.submissions.allSatisfy { submission, deadLetters in
@@ -373,8 +381,8 @@ final class JournalWriter {
         if draft.isChanged {
             self.ahead = ahead
             self.trim.speedUp()
-            // Not by news that went alone.
-            if withLogged { hasFailed = false }
+            hasFailed = false
+            if withLogged { isStuck = false }
         }
         if !logged.isEmpty {
             self.logged.removeAll()
@@ -382,7 +390,7 @@ final class JournalWriter {
         }
         draft.news.nanoseconds = MonotonicClock.now - start
         // What the disk says of its room means nothing after an error, until something was written.
-        if refusal != nil, !group.wasCut,
+        if refusal != nil, !isStuck, !group.wasCut,
             (draft.isChanged && !receipts.isEmpty) || (!hasFailed && admission.isOpen(state, file: file))
         {
             self.refusal = nil

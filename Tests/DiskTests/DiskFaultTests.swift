@@ -18,10 +18,12 @@ import Testing
         private(set) var accepted: UInt64 = 1
         private let table = Workload.tables[0]
 
-        init() throws {
+        /// - Parameter commitDelayMilliseconds: 0 for a journal without a commit log.
+        init(commitDelayMilliseconds: Int = 0) throws {
             folder = try TemporaryDirectory("fault")
             disk = try FaultyFolder(in: folder)
-            writer = try DiskProcess(journal: disk.appending("journal"), on: disk)
+            writer = try DiskProcess(
+                journal: disk.appending("journal"), commitDelayMilliseconds: commitDelayMilliseconds, on: disk)
         }
 
         /// Appends events that must be accepted, behind what was accepted before.
@@ -30,6 +32,8 @@ import Testing
             #expect(sequences.lowerBound >= accepted, "sequences that were given already: \(sequences)")
             accepted = sequences.upperBound
         }
+
+        func noteAccepted(_ sequences: Range<UInt64>) { accepted = sequences.upperBound }
 
         /// Appends events that must be refused.
         /// - Returns: why they were.
@@ -41,10 +45,12 @@ import Testing
         }
 
         /// Closes the journal, opens it again and reads everything in it.
+        /// - Parameter isHealed: whether the disk works again before the journal is closed, or only before it is opened.
         /// - Returns: sequences of what it holds.
-        func reopened() throws -> Range<UInt64> {
-            try disk.heal()
+        func reopened(isHealed: Bool = true) throws -> Range<UInt64> {
+            if isHealed { try disk.heal() }
             try writer.close()
+            try disk.heal()
             let journal = try Journal.open(
                 JournalConfiguration(path: disk.appending("journal"), minFreeDiskBytes: 0, tables: Workload.tables),
                 logger: Logger(label: "test"))
@@ -150,6 +156,57 @@ import Testing
         let found = try scene.reopened()
         // The events of the commit that failed may be there: their sender was told that they are not, and sends again.
         #expect(found == 1..<13 || found == 1..<16, "\(found)")
+    }
+
+    // MARK: The commit log
+
+    /// A commit log that can't be written is no reason to refuse events: the journal's file takes them.
+    @Test(arguments: [EIO, ENOSPC, 0])
+    func failedLogIsDoneWithout(_ error: Int32) throws {
+        let scene = try Scene(commitDelayMilliseconds: 3_600_000)
+        try scene.accept()
+        #expect(try scene.writer.ask("state \(Workload.tables[0])").hasPrefix("state 1 1 1 "))
+        try scene.disk.fail(.meta, error: error, count: 1)
+        try scene.accept()
+        #expect(try scene.writer.ask("state \(Workload.tables[0])").hasPrefix("state 7 1 1 "))
+        // From now on each group is in the journal's file.
+        try scene.disk.heal()
+        try scene.accept()
+        #expect(try scene.writer.ask("state \(Workload.tables[0])").hasPrefix("state 10 1 1 "))
+        #expect(try scene.writer.ask("failure") == "failure ")
+        #expect(try scene.reopened() == 1..<10)
+    }
+
+    /// What is in the commit log, and can't be stored in the journal's file, stays where it is; new events are refused
+    /// until both can be written again, and the position moves meanwhile if that fits.
+    @Test(arguments: [ENOSPC, EIO])
+    func loggedEventsWaitUntilTheErrorsAreOver(_ error: Int32) async throws {
+        let scene = try Scene(commitDelayMilliseconds: 500)
+        try scene.accept()
+        try scene.disk.fail(.write, error: error)
+        #expect(try scene.writer.ask("failure") == "failure ")
+        try await eventually("events are refused, as those of before can't be stored") {
+            if case .success(let sequences) = try scene.writer.append(Workload.tables[0], count: 3, bytes: 3_000) {
+                scene.noteAccepted(sequences)
+                return false
+            }
+            return true
+        }
+        #expect(try scene.writer.ask("state \(Workload.tables[0])").hasPrefix("state 1 1 1 "))
+        try scene.disk.heal()
+        try await eventually("the journal has what was accepted", within: .seconds(10)) {
+            try scene.writer.ask("state \(Workload.tables[0])").hasPrefix("state \(scene.accepted) 1 1 ")
+        }
+        try scene.accept()
+        #expect(try scene.reopened() == 1..<scene.accepted)
+    }
+
+    /// The same, and the process ends before the disk is well again.
+    @Test func loggedEventsSurviveAProcessThatCouldNotStoreThem() throws {
+        let scene = try Scene(commitDelayMilliseconds: 3_600_000)
+        for _ in 0..<3 { try scene.accept() }
+        try scene.disk.fail(.write, error: ENOSPC)
+        #expect(try scene.reopened(isHealed: false) == 1..<10)
     }
 
     /// A disk that fails while the journal is made leaves nothing that is in the way later.

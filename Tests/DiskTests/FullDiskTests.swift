@@ -15,14 +15,16 @@ struct FullDiskTests {
     /// What differs between runs of a test.
     struct Setting: Sendable, CustomTestStringConvertible {
         var minFreeDiskBytes = 0
-        /// With a commit log events are smaller, so that they go there first.
-        var usesCommitLog = false
-        var testDescription: String { "\(minFreeDiskBytes) bytes kept free\(usesCommitLog ? ", commit log" : "")" }
+        /// With a commit log (not 0) events are smaller, so that they go there first.
+        var commitDelayMilliseconds = 0
+        var testDescription: String {
+            "\(minFreeDiskBytes) bytes kept free, \(commitDelayMilliseconds) ms in the commit log"
+        }
     }
 
     private static let settings = [
-        Setting(), Setting(minFreeDiskBytes: 8 << 20), Setting(usesCommitLog: true),
-        Setting(minFreeDiskBytes: 8 << 20, usesCommitLog: true),
+        Setting(), Setting(minFreeDiskBytes: 8 << 20), Setting(commitDelayMilliseconds: 10),
+        Setting(minFreeDiskBytes: 8 << 20, commitDelayMilliseconds: 10),
     ]
 
     /// A journal on a file system of 64 MiB.
@@ -33,7 +35,7 @@ struct FullDiskTests {
         private(set) var end: UInt64 = 1
         private(set) var position: UInt64 = 1
 
-        private var eventBytes: Int { setting.usesCommitLog ? 4_000 : 20_000 }
+        private var eventBytes: Int { setting.commitDelayMilliseconds > 0 ? 4_000 : 20_000 }
 
         init(_ setting: Setting) throws {
             self.setting = setting
@@ -44,7 +46,7 @@ struct FullDiskTests {
         private static func writer(_ disk: LoopDisk, _ setting: Setting) throws -> DiskProcess {
             try DiskProcess(
                 journal: disk.appending("journal"), maxBytes: 1 << 30, minFreeDiskBytes: setting.minFreeDiskBytes,
-                commitDelayMilliseconds: setting.usesCommitLog ? 10 : 0)
+                commitDelayMilliseconds: setting.commitDelayMilliseconds)
         }
 
         /// Appends until events are refused.
@@ -67,10 +69,23 @@ struct FullDiskTests {
             return true
         }
 
+        /// Appends what is too large for the commit log; `false` if it is refused.
+        func appendLarge() throws -> Bool {
+            guard case .success(let sequences) = try writer.append(count: 1, bytes: 200_000) else { return false }
+            end = sequences.upperBound
+            return true
+        }
+
+        /// The sequence behind the last event that the journal's file has.
+        func next() throws -> UInt64 {
+            let words = try writer.ask("state \(FullDiskTests.table)").split(separator: " ")
+            return try #require(UInt64(words[1]))
+        }
+
         /// Moves the position over so many events.
         /// - Returns: the journal's answer.
         func drain(_ events: UInt64) throws -> String {
-            let target = min(position + events, end)
+            let target = position + min(events, end - position)
             let answer = try writer.ask("advance \(FullDiskTests.table) \(target)")
             if answer == "advanced" { position = target }
             return answer
@@ -82,15 +97,18 @@ struct FullDiskTests {
         }
 
         /// Closes the journal, opens it again in this process and reads everything that must be in it.
-        func checkContent() throws {
+        func checkContent() async throws {
             try writer.close()
             let journal = try Journal.open(
                 JournalConfiguration(
                     path: disk.appending("journal"), maxBytes: 1 << 30, minFreeDiskBytes: 0, tables: Workload.tables),
                 logger: Logger(label: "test"))
+            // On a disk that is still full the writer stores what waits in the commit log.
+            journal.start { _ in }
+            defer { journal.close() }
             let stream = try #require(journal.stream(table: FullDiskTests.table))
-            let state = try #require(journal.snapshot.streams[stream.id])
-            #expect(state.position == position && state.nextSequence == end)
+            try await eventually("all is stored") { journal.snapshot.streams[stream.id]?.nextSequence == end }
+            #expect(journal.snapshot.streams[stream.id]?.position == position)
             let reader = try journal.reader(stream.id, position..<end)
             var expected = position
             while try reader.read({ run in
@@ -123,19 +141,19 @@ struct FullDiskTests {
         #expect(try scene.append())
         _ = try scene.fill()
         #expect(scene.end > before + 500)
-        try scene.checkContent()
+        try await scene.checkContent()
     }
 
     /// The reserve stays free whatever the size of the events.
     @Test(arguments: [100, 300, 3_000])
-    func reserveStaysFree(_ eventBytes: Int) throws {
+    func reserveStaysFree(_ eventBytes: Int) async throws {
         let scene = try Scene(Setting(minFreeDiskBytes: 20 << 20))
         try scene.disk.makeBallast("ballast", bytes: 34 << 20)
         let reason = try scene.fill(bytes: eventBytes)
         #expect(reason.contains("JOURNAL_MIN_FREE_DISK_BYTES"), "\(reason)")
         let free = try scene.disk.freeBytes()
         #expect(free > 19 << 20, "\(free) bytes are free")
-        try scene.checkContent()
+        try await scene.checkContent()
     }
 
     /// Not one block is free: ClickHouse can take what waits, that makes room, and nothing else is needed.
@@ -155,19 +173,58 @@ struct FullDiskTests {
             #expect(try scene.append())
             #expect(try scene.drain(10) == "advanced")
         }
-        try scene.checkContent()
+        try await scene.checkContent()
     }
 
     /// A crash on a full disk must not end in a service that can't start.
     @Test(arguments: settings)
-    func journalOpensOnAFullDisk(_ setting: Setting) throws {
+    func journalOpensOnAFullDisk(_ setting: Setting) async throws {
         let scene = try Scene(setting)
         _ = try scene.fill()
         try scene.disk.makeBallast("ballast")
         try scene.restart()
         #expect(!(try scene.append()))
         #expect(try scene.drain(400) == "advanced")
-        try scene.checkContent()
+        try await scene.checkContent()
+    }
+
+    // MARK: What is in the commit log only
+
+    /// A journal with so many groups in its file and so many more in the commit log, on a disk without a free block.
+    private func fullDisk(stored: Int, logged: Int) throws -> Scene {
+        let scene = try Scene(Setting(commitDelayMilliseconds: 3_600_000))
+        for _ in 0..<stored { #expect(try scene.append()) }
+        // Moves nothing, and stores what was answered before it.
+        #expect(try scene.drain(0) == "advanced")
+        #expect(try scene.next() == scene.end)
+        for _ in 0..<logged { #expect(try scene.append()) }
+        #expect(try scene.next() == scene.end - UInt64(10 * logged))
+        try scene.disk.makeBallast("ballast")
+        return scene
+    }
+
+    /// It can't be stored, and is not in the way of what makes room.
+    @Test func fullDiskDrainsBesideTheCommitLog() async throws {
+        let scene = try fullDisk(stored: 100, logged: 20)
+        #expect(!(try scene.appendLarge()))
+        #expect(try scene.drain(500) == "advanced")
+        try await eventually("what was answered is stored") { try scene.next() == scene.end }
+        #expect(try scene.drain(.max) == "advanced")
+        try await scene.checkContent()
+    }
+
+    /// The same after a restart: the journal opens, and stores it when there is room.
+    @Test func journalOpensOnAFullDiskBesideTheCommitLog() async throws {
+        let scene = try fullDisk(stored: 0, logged: 20)
+        for _ in 0..<2 {
+            try scene.restart()
+            #expect(try scene.next() == 1)
+            #expect(!(try scene.append()))
+        }
+        try scene.disk.remove("ballast")
+        try await eventually("what was answered is stored") { try scene.next() == scene.end }
+        #expect(try scene.append())
+        try await scene.checkContent()
     }
 
     /// A file system that was mounted read-only: the error says so, and nothing is changed.
