@@ -233,22 +233,22 @@ struct LoggedGroups {
 
     /// What the journal does not have, to be given to its writer.
     /// - Returns: `nil` if events are missing before one: then they can't be given other than with their sequences.
-    func missing(in journal: JournalOpening.Prepared) throws -> [LoggedSubmissions.Item]? {
+    func missing(in journal: JournalOpening.Prepared) throws -> [Submission]? {
         guard identity == journal.identity else { return [] }
-        var items: [LoggedSubmissions.Item]? = []
+        var items: [Submission]? = []
         var ends = journal.state.streams.mapValues(\.nextSequence)
         try forEachEntry { stream, entry in
             let end = ends[stream, default: 0]
             guard entry.sequences.lowerBound >= end else { return }
             if entry.sequences.lowerBound > end { items = nil }
             ends[stream] = entry.sequences.upperBound
-            let submission = Submission(
-                stream: stream, origin: .http, receivedAt: entry.receivedAt,
-                events: EventBuffer(
-                    records: UnsafeRawBufferPointer(rebasing: entry.bytes[entry.recordsOffset...]),
-                    eventCount: entry.eventCount)
-            ) { _ in }
-            items?.append(LoggedSubmissions.Item(submission: submission, end: entry.sequences.upperBound))
+            items?.append(
+                Submission(
+                    stream: stream, origin: .http, receivedAt: entry.receivedAt,
+                    events: EventBuffer(
+                        records: UnsafeRawBufferPointer(rebasing: entry.bytes[entry.recordsOffset...]),
+                        eventCount: entry.eventCount)
+                ) { _ in })
         }
         return items
     }

@@ -44,7 +44,7 @@ public final class Journal: EventIntake, Sendable {
     let tables: Tables
     private let commitLog: CommitLog?
     /// For the writer.
-    private let waiting: Mutex<[LoggedSubmissions.Item]>
+    private let waiting: Mutex<[Submission]>
     private let mailbox = Mailbox<WriterMessage>()
     private let queuedBytes = Atomic<Int>(0)
     private let current: Mutex<(state: JournalState, refusal: IntakeError?)>
@@ -81,7 +81,7 @@ public final class Journal: EventIntake, Sendable {
         let logged = try LoggedGroups(configuration.path)
         let environment = try JournalOpening.environment(directory, configuration, log)
         try environment.clearDeadReaders()
-        var waiting: [LoggedSubmissions.Item] = []
+        var waiting: [Submission] = []
         let prepared: JournalOpening.Prepared
         do {
             prepared = try JournalOpening.prepare(environment, configuration, logged)
@@ -124,7 +124,7 @@ public final class Journal: EventIntake, Sendable {
 
     private init(
         _ configuration: JournalConfiguration, _ directory: JournalDirectory, _ environment: Environment,
-        _ prepared: JournalOpening.Prepared, _ commitLog: CommitLog?, _ waiting: [LoggedSubmissions.Item],
+        _ prepared: JournalOpening.Prepared, _ commitLog: CommitLog?, _ waiting: [Submission],
         _ log: EventLog
     ) {
         self.configuration = configuration

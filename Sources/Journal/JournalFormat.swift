@@ -98,7 +98,7 @@ struct SequenceKey: Key, Equatable {
 public struct StreamState: Sendable, Equatable {
     /// The stream and its table.
     public let stream: Stream
-    /// Sequence that the next event gets.
+    /// Sequence behind the last event that can be read.
     public internal(set) var nextSequence: UInt64
     /// The flushed position: everything before it is in ClickHouse or is a dead letter.
     public internal(set) var position: UInt64
@@ -107,8 +107,14 @@ public struct StreamState: Sendable, Equatable {
     /// Bytes that the stream's entries take in the file.
     public internal(set) var storedBytes: UInt64
 
+    /// Events behind `nextSequence` that were acknowledged, and are in the commit log only: they can't be read yet.
+    public internal(set) var loggedEvents: UInt64 = 0
+
+    /// Sequence behind the last event that was acknowledged.
+    public var acknowledgedEnd: UInt64 { nextSequence + loggedEvents }
+
     /// Events that wait for ClickHouse.
-    public var pendingEvents: UInt64 { nextSequence - position }
+    public var pendingEvents: UInt64 { acknowledgedEnd - position }
 
     init(stream: Stream) {
         self.stream = stream

@@ -36,7 +36,7 @@ final class JournalWriter {
     ///   - publish: gets the state after each commit, and why events are refused at present.
     ///   - wasTaken: gets the bytes of each submission that left the queue.
     init(
-        environment: Environment, tables: Tables, commitLog: CommitLog?, waiting: [LoggedSubmissions.Item],
+        environment: Environment, tables: Tables, commitLog: CommitLog?, waiting: [Submission],
         configuration: JournalConfiguration, state: JournalState, holds: CommitHolds, mailbox: Mailbox<WriterMessage>,
         publish: @escaping (JournalState, IntakeError?) -> Void,
         observer: @escaping @Sendable (CommitNews) -> Void, wasTaken: @escaping (Int) -> Void
@@ -61,7 +61,7 @@ final class JournalWriter {
         // Where that can't be read the first transaction reports the error, and deletes nothing at worst.
         let written = Result { try environment.read { try $0.get(tables.meta, JournalFormat.spaceKey) != nil } }
         ahead = SpaceAhead(isWritten: (try? written.get()) ?? true)
-        for item in waiting { note(item) }
+        for submission in waiting { note(submission) }
     }
 
     /// The thread's work; returns when the mailbox is closed and everything in it is done.
@@ -166,30 +166,31 @@ final class JournalWriter {
     private func log(_ group: Group) -> Bool {
         guard let commitLog, canBeLogged(group) else { return false }
         let start = MonotonicClock.now
-        var ends: [StreamID: UInt64] = [:]
+        var streams = state.streams
         let events = group.submissions.map { submission, _ in
-            guard let stream = state.streams[submission.stream] else {
+            guard let first = streams[submission.stream]?.acknowledgedEnd else {
                 preconditionFailure("submission to a stream that was not opened")
             }
-            let first = ends[submission.stream] ?? logged.nextSequence(stream)
-            ends[submission.stream] = first + UInt64(submission.events.eventCount)
+            streams[submission.stream]!.loggedEvents += UInt64(submission.events.eventCount)
             return (submission: submission, firstSequence: first)
         }
         guard commitLog.append(events) else { return false }
         CrashPoint.logged.pass()
         var news = CommitNews()
         news.nanoseconds = MonotonicClock.now - start
+        for submission in group.submissions { note(submission.submission) }
+        publish(state, refusal)
         observer(news)
         for (submission, first) in events {
-            let sequences = first..<(first + UInt64(submission.events.eventCount))
-            note(LoggedSubmissions.Item(submission: submission, end: sequences.upperBound))
-            submission.completion(.success(Receipt(sequences: sequences)))
+            submission.completion(
+                .success(Receipt(sequences: first..<(first + UInt64(submission.events.eventCount)))))
         }
         return true
     }
 
-    private func note(_ item: LoggedSubmissions.Item) {
-        logged.add(item, storedBytes: admission.storedLength(item.submission))
+    private func note(_ submission: Submission) {
+        logged.add(submission, storedBytes: admission.storedLength(submission))
+        state.streams[submission.stream]!.loggedEvents += UInt64(submission.events.eventCount)
     }
 
     /// Events from HTTP and nothing else: what changes more than a stream's end is a matter of the transaction.
@@ -568,9 +569,11 @@ final class JournalWriter {
     ) throws {
         guard !logged.isEmpty else { return }
         _ = try append(logged.submissions.map { ($0, []) }, with: &packer, to: &draft, in: transaction)
-        for stream in draft.state.streams.values {
+        for (id, stream) in state.streams where stream.loggedEvents > 0 {
             precondition(
-                stream.nextSequence == logged.nextSequence(stream), "acknowledged events would get other sequences")
+                draft.state.streams[id]?.nextSequence == stream.acknowledgedEnd,
+                "acknowledged events would get other sequences")
+            draft.state.streams[id]!.loggedEvents = 0
         }
     }
 

@@ -116,7 +116,7 @@ public final class Pipeline: Sendable {
         return journal.snapshot.streams.values.sorted { $0.stream.id < $1.stream.id }.map { state in
             let view = views[state.stream.id]
             return StreamStatus(
-                table: state.stream.table, nextSequence: state.nextSequence, flushedPosition: state.position,
+                table: state.stream.table, nextSequence: state.acknowledgedEnd, flushedPosition: state.position,
                 storedBytes: state.storedBytes, mode: view?.mode ?? "stopped", reason: view?.reason,
                 insertsInFlight: view?.sending ?? 0)
         }
