@@ -47,7 +47,7 @@ final class CommitLog: @unchecked Sendable {
     private var place = 0
     /// A write has failed: what is on the disk is not known, so nothing more is written until the journal is opened
     /// again.
-    private(set) var hasFailed = false
+    private var hasFailed = false
 
     /// Opens the file, which is made where it is missing. What was in it is void from now on.
     /// - Parameter identity: the journal's.
@@ -78,13 +78,10 @@ final class CommitLog: @unchecked Sendable {
         buffer.deallocate()
     }
 
-    /// Whether nothing was written since the journal last had everything.
-    var isEmpty: Bool { place == 0 }
-
     /// Makes a group durable.
     /// - Parameter events: what it consists of, with the sequence of each one's first event; of one or more events each.
     /// - Returns: false if there is no room, or the write failed: the journal itself has to store the group then. After
-    ///   a failure (`hasFailed`) the group may be found at the next opening nevertheless.
+    ///   a failed write the group may be found at the next opening nevertheless.
     func append(_ events: some Collection<(submission: Submission, firstSequence: UInt64)>) -> Bool {
         guard !hasFailed else { return false }
         var length = Self.groupHeaderLength
