@@ -45,7 +45,8 @@ import Testing
 
     @Test func servicesComeAndGoUnderLoad() async throws {
         let settings = ["CLICKHOUSE_TABLE": "plain", "BATCH_MAX_AGE": "200ms"]
-        try await Scene.run(topics: ["events": Self.partitionCount], environment: settings) { scene in
+        try await Scene.run(topics: ["events": Self.partitionCount], brokers: 2, environment: settings) { scene in
+            try scene.cluster.slowCoordinator(of: Scene.group, topic: "events", partitions: Self.partitionCount)
             try await scene.clickHouse.query(Self.table)
             let load = PartitionLoad(try scene.cluster, Self.partitionCount)
             defer { load.stop() }

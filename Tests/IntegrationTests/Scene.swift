@@ -11,9 +11,10 @@ struct Scene {
     /// Runs `body` with a scene of its own, when no other whole-process test runs, and ends all processes after it.
     /// - Parameters:
     ///   - topics: Kafka topics by name, with their partitions; none means no Kafka.
+    ///   - brokers: how many brokers that Kafka has.
     ///   - destination: what the service takes for ClickHouse, if not ClickHouse itself.
     static func run(
-        _ engine: ClickHouseServer.Engine = .chdb, topics: [String: Int32] = [:],
+        _ engine: ClickHouseServer.Engine = .chdb, topics: [String: Int32] = [:], brokers: Int32 = 1,
         environment: [String: String] = [:], through proxy: ((UInt16) -> FaultProxy)? = nil,
         _ body: (Scene, FaultProxy?) async throws -> Void
     ) async throws {
@@ -24,7 +25,7 @@ struct Scene {
             var settings = ["CLICKHOUSE_URL": proxy?.url ?? clickHouse.url]
             var kafka: KafkaMock?
             if !topics.isEmpty {
-                let mock = try KafkaMock()
+                let mock = try KafkaMock(brokerCount: brokers)
                 for (name, partitions) in topics { try mock.createTopic(name, partitions: partitions) }
                 settings.merge(kafkaSettings(mock, topics.keys.sorted())) { $1 }
                 kafka = mock
@@ -44,10 +45,10 @@ struct Scene {
 
     /// As above, without a proxy.
     static func run(
-        _ engine: ClickHouseServer.Engine = .chdb, topics: [String: Int32] = [:],
+        _ engine: ClickHouseServer.Engine = .chdb, topics: [String: Int32] = [:], brokers: Int32 = 1,
         environment: [String: String] = [:], _ body: (Scene) async throws -> Void
     ) async throws {
-        try await run(engine, topics: topics, environment: environment, through: nil) { scene, _ in
+        try await run(engine, topics: topics, brokers: brokers, environment: environment, through: nil) { scene, _ in
             try await body(scene)
         }
     }

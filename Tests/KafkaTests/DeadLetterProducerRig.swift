@@ -51,6 +51,9 @@ final class LogLines: Sendable {
         lines.withLock { $0.filter { $0.level == level }.map(\.text) }
     }
 
+    /// Lines of all levels in order.
+    var all: [String] { lines.withLock { $0.map(\.text) } }
+
     /// A logger that writes here.
     var logger: Logger {
         var logger = Logger(label: "kafka-tests") { _ in Handler(lines: self) }

@@ -1,5 +1,6 @@
 import IngestCore
 import Kafka
+import MetricsTestKit
 import Synchronization
 import TestSupport
 
@@ -28,25 +29,35 @@ final class MemoryPipeline: EventIntake, PartitionLedger {
 
     private struct Checkpoint {
         var committed: Int64?
+        /// As in the journal's ledger one commit is announced at a time.
+        var attempted: Int64?
         var flushed: Int64?
         var end: Int64?
+        /// What was flushed when `committable` was last asked, and how many commits the coordinator had refused when that
+        /// was so for the first time.
+        var offered: (flushed: Int64, refusals: Int64)?
     }
 
     private struct State {
         var checkpoints: [TopicPartition: Checkpoint] = [:]
         var assigned: Set<TopicPartition> = []
-        var revokedBeforeCommit: Int64 = 0
+        var uncommitted: Int64 = 0
+        var refused: Int64 = 0
         var failure: String?
     }
 
-    private static let batchAge: UInt64 = 200_000_000
+    /// Longer than the commits of a partition that is given up take: only a flush that is asked for is in time for them.
+    private static let batchAge: UInt64 = 1_000_000_000
     private let warehouse: Warehouse
+    /// How many of the source's commits were answered with "rebalance in progress".
+    private let refusals: @Sendable () -> Int64
     private let mailbox = Mailbox<News>()
     private let state = Mutex(State())
     private let thread = Mutex<DedicatedThread?>(nil)
 
-    init(_ warehouse: Warehouse) {
+    init(_ warehouse: Warehouse, refusals: @escaping @Sendable () -> Int64) {
         self.warehouse = warehouse
+        self.refusals = refusals
         let started = DedicatedThread(name: "memory-pipeline") { self.run() }
         thread.withLock { $0 = started }
     }
@@ -57,8 +68,12 @@ final class MemoryPipeline: EventIntake, PartitionLedger {
         thread.withLock { $0.take() }?.join()
     }
 
-    /// Offsets that were taken but not committed when their partitions were given up: these come again elsewhere.
-    var revokedBeforeCommit: Int64 { state.withLock { $0.revokedBeforeCommit } }
+    /// Offsets that were taken and not committed when their partitions were given up, without the coordinator's doing.
+    /// These come again elsewhere.
+    var uncommitted: Int64 { state.withLock { $0.uncommitted } }
+    /// The same where the source had done its part: all that was taken was in the warehouse, the source then sent a
+    /// commit, and the coordinator refused it because the group was joined anew.
+    var refused: Int64 { state.withLock { $0.refused } }
     var failure: String? { state.withLock { $0.failure } }
 
     private func run() {
@@ -108,13 +123,14 @@ final class MemoryPipeline: EventIntake, PartitionLedger {
             state.assigned.insert(partition)
             var checkpoint = state.checkpoints[partition, default: .init()]
             defer { state.checkpoints[partition] = checkpoint }
-            if let end = checkpoint.end, committed == checkpoint.committed { return end }
-            if let end = checkpoint.end, let flushed = checkpoint.flushed, let committed, (flushed...end) ~= committed {
-                checkpoint.committed = committed
-                return end
+            let isOurs = committed == checkpoint.committed || committed == checkpoint.attempted
+            let isHeld = committed.map { $0 >= checkpoint.flushed ?? .max && $0 <= checkpoint.end ?? -1 } ?? false
+            if checkpoint.end == nil || !(isOurs || isHeld) {
+                checkpoint = Checkpoint(flushed: committed, end: committed)
             }
-            checkpoint = Checkpoint(committed: committed)
-            return committed
+            checkpoint.committed = committed
+            checkpoint.attempted = committed
+            return checkpoint.end
         }
     }
 
@@ -122,18 +138,25 @@ final class MemoryPipeline: EventIntake, PartitionLedger {
         state.withLock { state in
             state.assigned.remove(partition)
             guard let checkpoint = state.checkpoints[partition], let end = checkpoint.end else { return }
-            state.revokedBeforeCommit += end - (checkpoint.committed ?? 0)
+            let rest = end - (checkpoint.committed ?? 0)
+            if let offered = checkpoint.offered, offered.flushed == end, refusals() > offered.refusals {
+                state.refused += rest
+            } else {
+                state.uncommitted += rest
+            }
         }
     }
 
     func committable() -> [TopicPartition: Int64] {
-        state.withLock { state in
+        let refusals = refusals()
+        return state.withLock { state in
             var offsets: [TopicPartition: Int64] = [:]
             for partition in state.assigned {
-                guard let checkpoint = state.checkpoints[partition], checkpoint.flushed != checkpoint.committed else {
-                    continue
-                }
-                offsets[partition] = checkpoint.flushed
+                guard var checkpoint = state.checkpoints[partition], let flushed = checkpoint.flushed else { continue }
+                if checkpoint.attempted == checkpoint.committed { checkpoint.attempted = flushed }
+                if checkpoint.offered?.flushed != flushed { checkpoint.offered = (flushed, refusals) }
+                state.checkpoints[partition] = checkpoint
+                if checkpoint.attempted != checkpoint.committed { offsets[partition] = checkpoint.attempted }
             }
             return offsets
         }
@@ -147,7 +170,9 @@ final class MemoryPipeline: EventIntake, PartitionLedger {
 
     func committed(_ offsets: [TopicPartition: Int64]) {
         state.withLock { state in
-            for (partition, offset) in offsets { state.checkpoints[partition]?.committed = offset }
+            for (partition, offset) in offsets where state.checkpoints[partition]?.attempted == offset {
+                state.checkpoints[partition]!.committed = offset
+            }
         }
     }
 }
@@ -160,15 +185,22 @@ final class GroupMember: Sendable {
 
     init(_ mock: KafkaMock, _ strategy: String, _ warehouse: Warehouse) throws {
         var configuration = Rig(mock).configuration
+        // A member that ends waits for a rebalance, which takes 2.6 s here (see below).
+        configuration.requestTimeoutMilliseconds = 20_000
         configuration.properties += [
             ("partition.assignment.strategy", strategy),
             // The mock takes a second less for each rebalance; the first takes three, which a member must survive.
             ("session.timeout.ms", "3600"), ("heartbeat.interval.ms", "100"),
         ]
-        pipeline = MemoryPipeline(warehouse)
+        let metrics = TestMetrics()
+        pipeline = MemoryPipeline(warehouse) {
+            // There is no such counter before the first one.
+            (try? metrics.expectCounter("ingest_kafka_errors_total", [("error", "REBALANCE_IN_PROGRESS")]).totalValue)
+                ?? 0
+        }
         source = try KafkaSource(
             configuration: configuration, routes: StreamRoutes(byName: [:], fallback: Rig.stream), intake: pipeline,
-            ledger: pipeline, logger: lines.logger)
+            ledger: pipeline, logger: lines.logger, metricsFactory: metrics)
         source.start()
     }
 

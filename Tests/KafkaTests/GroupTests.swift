@@ -16,12 +16,16 @@ import Testing
         }
     }
 
-    /// The mock refuses commits while a group is joined anew, where Kafka takes them. With an eager assignor that is when
-    /// partitions are given up, so there what is flushed in time comes twice here.
+    /// Nothing comes twice, but for what the mock's coordinator is to blame for: where Kafka takes commits while a group is
+    /// joined anew, the mock refuses them. With an eager assignor that is when partitions are given up. With a cooperative
+    /// one it happens where another member joins again meanwhile, which the mock can provoke on a busy machine (see
+    /// `slowCoordinator`). What is excused is exactly what it refused: that the source delivered everything before it gave
+    /// partitions up, and tried to commit it then, always holds.
     @Test(arguments: ["cooperative-sticky", "range"])
     func membersComeAndGoUnderLoad(strategy: String) async throws {
-        let mock = try KafkaMock()
+        let mock = try KafkaMock(brokerCount: 2)
         try mock.createTopic(Rig.topic, partitions: Self.partitionCount)
+        try mock.slowCoordinator(of: "group", topic: Rig.topic, partitions: Self.partitionCount)
         let warehouse = Warehouse()
         let load = Load(mock, partitions: Self.partitionCount)
         let first = try GroupMember(mock, strategy, warehouse)
@@ -37,14 +41,14 @@ import Testing
         let count = try load.stop()
         try await eventually("all of \(count) events arrive") { warehouse.eventCount == count }
         let members = [first, second, third]
-        let uncommitted = members.reduce(0) { $0 + $1.pipeline.revokedBeforeCommit }
+        let uncommitted = members.reduce(0) { $0 + $1.pipeline.uncommitted }
+        let refused = members.reduce(0) { $0 + $1.pipeline.refused }
         let duplicates = warehouse.duplicateCount
-        print("\(strategy): \(count) events, \(duplicates) twice, \(uncommitted) given up uncommitted")
-        #expect(duplicates <= uncommitted)
-        if strategy == "cooperative-sticky" {
-            #expect(uncommitted == 0)
-            #expect(duplicates == 0)
-        }
+        print("\(strategy): \(count) events, \(duplicates) twice, \(refused) given up with their commit refused")
+        #expect(uncommitted == 0, "\(members.map { $0.lines.all.joined(separator: "\n") }.joined(separator: "\n\n"))")
+        #expect(duplicates <= refused)
+        // Each look at what is committed is a client of its own, which asks for much.
+        try mock.delayAnswers(milliseconds: 0, broker: 1)
         for partition in 0..<Self.partitionCount {
             try await eventually("everything is committed") {
                 try mock.committedOffset(group: "group", topic: Rig.topic, partition: partition)

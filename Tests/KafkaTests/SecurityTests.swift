@@ -1,5 +1,4 @@
 import IngestCore
-import Logging
 import TestSupport
 import Testing
 
@@ -257,9 +256,4 @@ import Testing
             try await front.stop()
         }
     }
-}
-
-extension LogLines {
-    /// The lines of all levels.
-    fileprivate var all: [String] { Logger.Level.allCases.flatMap(lines(at:)) }
 }

@@ -208,8 +208,9 @@ public final class KafkaMock: @unchecked Sendable {
     }
 
     /// Holds back all brokers' answers for this time. What was asked for is done at once.
-    public func delayAnswers(milliseconds: Int32) throws {
-        try check(rd_kafka_mock_broker_set_rtt(cluster, -1, milliseconds), "delay answers")
+    /// - Parameter broker: only this one's.
+    public func delayAnswers(milliseconds: Int32, broker: Int32 = -1) throws {
+        try check(rd_kafka_mock_broker_set_rtt(cluster, broker, milliseconds), "delay answers")
     }
 
     /// Makes a broker the leader of a partition.
@@ -220,6 +221,20 @@ public final class KafkaMock: @unchecked Sendable {
     /// Makes a broker the coordinator of a group.
     public func setCoordinator(_ broker: Int32, of group: String) throws {
         try check(rd_kafka_mock_coordinator_set(cluster, "group", group, broker), "set coordinator")
+    }
+
+    /// Makes the first broker a group's coordinator that answers slowly, and the second the leader of a topic's
+    /// partitions, so that consuming stays as fast as it is.
+    ///
+    /// For tests in which members come and go. The mock takes a group for complete when its leader has synchronized, and
+    /// refuses members that do so later ("invalid request"); they join again at once, and the mock refuses the other
+    /// members' commits until all have. Kafka gives late members their assignment, and takes commits meanwhile. The leader
+    /// asks its coordinator for metadata before it synchronizes, so with a slow one the others come first, also on a busy
+    /// machine.
+    public func slowCoordinator(of group: String, topic: String, partitions: Int32) throws {
+        for partition in 0..<partitions { try setLeader(2, of: topic, partition: partition) }
+        try setCoordinator(1, of: group)
+        try delayAnswers(milliseconds: 150, broker: 1)
     }
 
     /// Answers the next `count` requests of a kind with an error.
