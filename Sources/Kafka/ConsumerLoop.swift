@@ -59,6 +59,7 @@ final class ConsumerLoop {
     /// `max.poll.interval.ms` in nanoseconds: the group throws out a member that polls less often, and waits for so
     /// long for one that has partitions to give up.
     let pollInterval: UInt64
+    private var reminder: FetchReminder
 
     /// In order of assignment.
     private(set) var assignments: [Assignment] = []
@@ -86,8 +87,9 @@ final class ConsumerLoop {
     private var allArePaused = false
     private var signals: [SourceControl.Signal] = []
     private var bySource: [MessageSource: Assignment] = [:]
+    /// Messages come in runs of a partition: whose the last one was.
     private var lastSource = MessageSource(topic: nil, partition: -1)
-    private var lastAssignment: Assignment?
+    private var lastIntake: PartitionIntake?
 
     /// Runs a client until the source is closed.
     /// - Throws: what makes a new client necessary. This one is gone by then.
@@ -117,6 +119,7 @@ final class ConsumerLoop {
             log: environment.log.forLibrdkafka(), wake: { control.queueBecameReady() })
         let properties = try environment.configuration.makeProperties()
         pollInterval = (UInt64(properties.value(of: "max.poll.interval.ms") ?? "") ?? 300_000) * 1_000_000
+        reminder = FetchReminder(properties)
         consumer = try ConsumerHandle(properties: properties, callbacks: callbacks)
         callbacks.handler = self
     }
@@ -179,6 +182,8 @@ final class ConsumerLoop {
         let receivedAt = WallClock.milliseconds
         let room = min(Self.passBytes, environment.configuration.maximumInFlightBytes - heldBytes)
         var bytes = 0
+        var count = 0
+        defer { remindToFetch(bytes, count) }
         for _ in 0..<Self.passMessages {
             guard let message = consumer.poll() else { return false }
             defer { rd_kafka_message_destroy(message) }
@@ -188,19 +193,27 @@ final class ConsumerLoop {
                 continue
             }
             // A message of a partition that was revoked a moment ago belongs to its next owner.
-            guard isConsuming, let assignment = assignment(of: message) else { continue }
-            take(message, assignment.intake, receivedAt)
+            guard isConsuming, let intake = intake(of: message) else { continue }
+            take(message, intake, receivedAt)
             bytes += message.pointee.len + message.pointee.key_len
+            count += 1
             if bytes >= room { break }
         }
         return true
+    }
+
+    /// What was taken leaves room in librdkafka's queue.
+    private func remindToFetch(_ bytes: Int, _ count: Int) {
+        guard reminder.taken(bytes: bytes, messages: count), isConsuming, troubles.brokers == nil else { return }
+        consumer.remindToFetch(assignments.filter { !$0.isPaused }.map(\.partition))
     }
 
     @inline(__always)
     private func take(
         _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ intake: PartitionIntake, _ receivedAt: Int64
     ) {
-        switch intake.admit(offset: message.pointee.offset, timestamp: rd_kafka_message_timestamp(message, nil)) {
+        let timestamp = rd_kafka_message_timestamp(message, nil)
+        switch intake.admit(offset: message.pointee.offset, timestamp: timestamp) {
         case .next:
             break
         case .duplicate:
@@ -213,22 +226,26 @@ final class ConsumerLoop {
                     "offset": "\(message.pointee.offset)",
                 ])
         }
-        encoder.add(message, to: intake, receivedAt: receivedAt)
+        encoder.add(message, timestamp: timestamp, to: intake, receivedAt: receivedAt)
     }
 
     @inline(__always)
-    private func assignment(of message: UnsafeMutablePointer<rd_kafka_message_t>) -> Assignment? {
+    private func intake(of message: UnsafeMutablePointer<rd_kafka_message_t>) -> PartitionIntake? {
         let source = MessageSource(topic: message.pointee.rkt, partition: message.pointee.partition)
-        if source == lastSource { return lastAssignment }
-        if let assignment = bySource[source] {
-            lastSource = source
-            lastAssignment = assignment
-            return assignment
+        return source == lastSource ? lastIntake : turn(to: source)
+    }
+
+    /// The first message behind those of another partition.
+    @inline(never)
+    private func turn(to source: MessageSource) -> PartitionIntake? {
+        if bySource[source] == nil {
+            let topic = String(cString: rd_kafka_topic_name(source.topic))
+            bySource[source] = self[TopicPartition(topic: topic, partition: source.partition)]
         }
-        let topic = String(cString: rd_kafka_topic_name(source.topic))
-        guard let assignment = self[TopicPartition(topic: topic, partition: source.partition)] else { return nil }
-        bySource[source] = assignment
-        return assignment
+        guard let assignment = bySource[source] else { return nil }
+        lastSource = source
+        lastIntake = assignment.intake
+        return assignment.intake
     }
 
     /// The assignment of a partition, if it is assigned.
@@ -242,7 +259,7 @@ final class ConsumerLoop {
         for assignment in assignments { byNumber[assignment.number] = assignment }
         bySource = [:]
         lastSource = MessageSource(topic: nil, partition: -1)
-        lastAssignment = nil
+        lastIntake = nil
         statusIsDue = true
     }
 

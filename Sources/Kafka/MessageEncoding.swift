@@ -60,7 +60,10 @@ final class MessageEncoder {
 
     /// Adds a message that `intake` has admitted to it: as an event, as a dead letter, or only its offset.
     @inline(__always)
-    func add(_ message: UnsafeMutablePointer<rd_kafka_message_t>, to intake: PartitionIntake, receivedAt: Int64) {
+    func add(
+        _ message: UnsafeMutablePointer<rd_kafka_message_t>, timestamp: Int64, to intake: PartitionIntake,
+        receivedAt: Int64
+    ) {
         let offset = message.pointee.offset
         guard let start = message.pointee.payload else { return intake.skip(offset: offset, receivedAt: receivedAt) }
         let payload = UnsafeRawBufferPointer(start: start, count: message.pointee.len)
@@ -80,12 +83,14 @@ final class MessageEncoder {
                 }
                 if found.id == .derived { headerID = try headers.eventID() }
             }
-            let headerBytes = try encode(headers, keyLength: key?.count ?? 0)
+            let keyLength = key?.count ?? 0
+            let headerBytes =
+                headers.isEmpty && keyLength <= Limits.kafkaMetadataBytes
+                ? UnsafeRawBufferPointer(start: nil, count: 0) : try encode(headers, keyLength: keyLength)
             intake.append(
                 payload: payload, id: headerID == nil ? found.id : .stored, storedID: headerID ?? found.storedID,
                 metadata: KafkaMetadata(
-                    offset: offset, timestamp: rd_kafka_message_timestamp(message, nil), key: key,
-                    headers: headerBytes),
+                    offset: offset, timestamp: timestamp, key: key, headers: headerBytes),
                 receivedAt: receivedAt)
         } catch {
             let letter = deadLetter(message, payload, event, key, headers, error, intake)
@@ -169,7 +174,6 @@ final class MessageEncoder {
     }
 
     /// Writes the headers in the entry format's encoding (see `EntryFormat.swift`).
-    @inline(__always)
     private func encode(
         _ headers: MessageHeaders, keyLength: Int
     ) throws(InvalidEvent) -> UnsafeRawBufferPointer {
