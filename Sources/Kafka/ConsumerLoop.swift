@@ -60,6 +60,10 @@ final class ConsumerLoop {
     /// long for one that has partitions to give up.
     let pollInterval: UInt64
     private var reminder: FetchReminder
+    /// Whether lists of partitions are changes, otherwise the whole assignment. From the properties, where librdkafka
+    /// 2.0.2 refuses a mixture: asked for it (`rd_kafka_rebalance_protocol`) a client that has left its group meanwhile
+    /// never answers.
+    let isCooperative: Bool
 
     /// In order of assignment.
     private(set) var assignments: [Assignment] = []
@@ -120,6 +124,7 @@ final class ConsumerLoop {
         let properties = try environment.configuration.makeProperties()
         pollInterval = (UInt64(properties.value(of: "max.poll.interval.ms") ?? "") ?? 300_000) * 1_000_000
         reminder = FetchReminder(properties)
+        isCooperative = properties.value(of: "partition.assignment.strategy")?.contains("cooperative") ?? false
         consumer = try ConsumerHandle(properties: properties, callbacks: callbacks)
         callbacks.handler = self
     }

@@ -7,8 +7,6 @@ internal import ServiceLog
 /// between two messages: nothing else happens meanwhile, and nothing can be thrown.
 extension ConsumerLoop: ConsumerHandler {
     func rebalance(_ code: rd_kafka_resp_err_t, _ list: consuming PartitionList) {
-        // With a cooperative assignor the lists are changes, otherwise the whole assignment.
-        let isCooperative = rd_kafka_rebalance_protocol(consumer.client).map { String(cString: $0) } == "COOPERATIVE"
         switch code {
         case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
             callbacks.assignmentCame()

@@ -37,6 +37,8 @@ import Testing
         let missing = try #require(
             problem { $0.properties = [("security.protocol", "ssl"), ("ssl.ca.location", "/no/such/file")] })
         #expect(missing.description.contains("ssl.ca.location"))
+        // The source relies on it: it takes the protocol from the strategies' names.
+        #expect(problem { $0.properties = [("partition.assignment.strategy", "range,cooperative-sticky")] } != nil)
     }
 
     @Test func propertiesOfTheUserWin() throws {

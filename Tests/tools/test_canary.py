@@ -363,10 +363,10 @@ class AbortTests(DeliveryCase):
         # As a version to come might write it: docs/journal-format.md.
         data = f"{self.swarm.volume()}/journal/data.mdb"
         with open(data, "r+b") as file:
-            pages, old = file.read(), b"ingestd-journal\0\1\0\0\0"
+            pages, old = file.read(), b"ingestd-journal\0\2\0\0\0"
             self.assertIn(old, pages)
             file.seek(0)
-            newer = pages.replace(old, b"ingestd-journal\0\2\0\0\0")
+            newer = pages.replace(old, b"ingestd-journal\0\3\0\0\0")
             file.write(newer)
         self.show_table()
         answer = self.refused("newer format", "CANARY_REPLACE=1", "ingestd_journal-canary", command="abort")
