@@ -23,7 +23,8 @@ final class JournalDirectory: Sendable {
             throw .inUse(path: path, holder: holder.isEmpty ? "another process" : "process \(holder)")
         }
         lock = descriptor
-        // Only for the message to a second process. Over what is there, as a full disk has no block for it.
+        // Only for the message to a second process. Over what is there, as a full disk has no block for it;
+        // where even that fails no other process's id must stand there.
         let owner = Array("\(getpid())\n".utf8)
         let padded = owner + Array(repeating: UInt8(ascii: " "), count: Self.ownerLength - owner.count)
         if pwrite(descriptor, padded, padded.count, 0) != padded.count { ftruncate(descriptor, 0) }

@@ -119,7 +119,7 @@ import Testing
                     acknowledged += group
                     isAnswered = true
                 } catch is ServiceConnection.Broken {
-                    // Not up yet, or gone.
+                    // Not up yet, or gone; a pause between two tries.
                     if try service.process.exit != nil { return acknowledged }
                     try await Task.sleep(for: .milliseconds(5))
                 }

@@ -66,7 +66,7 @@ import Testing
             for _ in 0..<3 {
                 try await connection.post("/v1/events", "{}")
                 #expect(try await connection.response().status == 202)
-                // Longer than any other of its times.
+                // Longer than any other of its times: that nothing happens meanwhile is what is tested.
                 try await Task.sleep(for: .milliseconds(60))
             }
         }

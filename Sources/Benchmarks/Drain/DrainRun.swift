@@ -80,6 +80,7 @@ public struct DrainRun: Sendable {
                 rounds.append(try self.round(round, session))
             }
         } catch {
+            // Perhaps there are none, or no server any more; the error that led here is what counts.
             for table in tables { _ = try? session.query("DROP TABLE IF EXISTS \(quotedTable(table))") }
             throw error
         }

@@ -56,7 +56,7 @@ struct YAMLLayer {
     private static func problem(key: String, in snapshot: YAMLSnapshot, path: String) -> ConfigurationProblem? {
         guard !SettingTable.yamlKeys.contains(key) else { return nil }
         if SettingTable.sections.contains(key) {
-            // A section whose lines are all commented out.
+            // A section whose lines are all commented out. What can't be read as text is not empty, and reported too.
             guard (try? snapshot.value(forKey: AbsoluteConfigKey([key]), type: .string))?.value?.content != .string("")
             else { return nil }
             return ConfigurationProblem(key, "(file \(path)) is a section of settings, not a setting")
