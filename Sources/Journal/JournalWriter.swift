@@ -137,6 +137,7 @@ final class JournalWriter {
             // nothing is trimmed with it.
             let refusal = intakeError(error)
             self.refusal = refusal
+            if refusal.isFull { supply.noteNoRoom(freePages: file.freeBytes / pageSize) }
             publish(state, refusal)
             let wasAlone = group.submissions.isEmpty && (isAlone || logged.isEmpty)
             if (wasAlone && !mayTryAgain) || state.failure != nil {

@@ -15,13 +15,26 @@ struct PageSupply {
     private let pageSize: Int
     /// Scattered pages that entries go to; 0 while entries may be large.
     private var scatteredPages = 0
+    /// Pages that an entry takes at most while there are any.
+    private var entryPages = 1
 
     init(pageSize: Int) { self.pageSize = pageSize }
 
     /// Bytes of records that an entry may have; a larger event still gets an entry of its own.
     func recordBytes(_ origin: EventOrigin) -> Int {
         guard scatteredPages > 0 else { return Limits.entryBytes }
-        return pageSize - OverflowHeader.length - EntryView.headerLength - EntryView.sourceLength(of: origin)
+        return entryPages * pageSize - OverflowHeader.length - EntryView.headerLength
+            - EntryView.sourceLength(of: origin)
+    }
+
+    /// Notes that the file could not become larger, so that the pieces that are free in it have to do. How large they are
+    /// is not known: the entries of each further attempt are a quarter as long. After one page it begins anew, because
+    /// short entries waste the end of their last page.
+    /// - Parameter freePages: pages of the file that are free.
+    mutating func noteNoRoom(freePages: Int) {
+        let tried = scatteredPages > 0 ? entryPages : 1
+        entryPages = tried > 1 ? tried / 4 : Limits.entryBytes / 4 / pageSize
+        scatteredPages = freePages
     }
 
     /// Notes where an entry went that was written now.
@@ -39,7 +52,7 @@ struct PageSupply {
             guard first >= fileEnd else { return }
             // It is the file's last.
             let free = first + pageCount - (try heldPages())
-            if free >= Self.worthUsing { scatteredPages = free }
+            if free >= Self.worthUsing { (scatteredPages, entryPages) = (free, 1) }
         }
     }
 }

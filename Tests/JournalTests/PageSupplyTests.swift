@@ -67,4 +67,16 @@ import Testing
         supply.noteEntry(entry, fileEnd: 2_000) { 0 }
         #expect(supply.recordBytes(.http) == Limits.entryBytes)
     }
+
+    @Test func entriesBecomeShorterWhileThereIsNoRoom() {
+        var supply = PageSupply(pageSize: 4_096)
+        for pages in [64, 16, 4, 1, 64] {
+            supply.noteNoRoom(freePages: 3)
+            #expect(supply.recordBytes(.http) == pages * 4_096 - 16 - 40)
+        }
+        let value = UnsafeMutableRawBufferPointer.allocate(byteCount: 3 * 4_096, alignment: 8)
+        defer { value.deallocate() }
+        supply.noteEntry(UnsafeRawBufferPointer(value), fileEnd: 0) { 0 }
+        #expect(supply.recordBytes(.http) == Limits.entryBytes)
+    }
 }
