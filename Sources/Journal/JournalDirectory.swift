@@ -30,7 +30,11 @@ final class JournalDirectory: Sendable {
         if pwrite(descriptor, padded, padded.count, 0) != padded.count { ftruncate(descriptor, 0) }
     }
 
-    deinit { close(lock) }
+    deinit {
+        // Not by closing alone: a process that is being started has a copy of the descriptor for a moment.
+        flock(lock, LOCK_UN)
+        close(lock)
+    }
 
     /// Makes the names of files and folders durable: they must survive a power cut as well as what is in the files.
     /// To be called when LMDB has made its files, before anything is acknowledged.
@@ -137,5 +141,9 @@ final class JournalReadLock: Sendable {
         }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // See JournalDirectory.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }

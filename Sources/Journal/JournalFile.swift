@@ -64,6 +64,24 @@ struct JournalFile {
         return found
     }
 
+    /// Writes the meta pages of the journal's file to stable storage as they are read now.
+    ///
+    /// After a failed write of one, its content in memory and on the disk may differ in either direction, and the kernel
+    /// does not write it again by itself. What is read now is built upon: it must not be gone after a power cut, and a
+    /// commit that was taken back must not return once its pages are in use again. Needs no room on the disk.
+    func confirmMetaPages(_ path: String) throws(JournalError) {
+        let file = path + "/" + Self.name
+        let descriptor = open(file, O_RDWR | O_DSYNC | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .io("can't open \(file): \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        for offset in [0, pageSize] {
+            let page = try Self.read(descriptor, at: offset, Self.metaLength, path)
+            guard pwrite(descriptor, page, page.count, off_t(offset)) == page.count else {
+                throw .io("can't write \(file): \(String(cString: strerror(errno)))")
+            }
+        }
+    }
+
     private init(_ descriptor: CInt, path: String) throws(JournalError) {
         let first = try Self.read(descriptor, at: 0, Self.metaLength, path)
         // The first page tells where the second one is; if it can't, pages have the usual size.

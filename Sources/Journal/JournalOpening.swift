@@ -20,9 +20,7 @@ enum JournalOpening {
             directory: directory.path, mapSize: configuration.mapSize, tableCount: JournalFormat.tableCount,
             readOnly: false)
         try directory.sync()
-        // After a failed write of a meta page the disk may have a commit that LMDB took back in memory only. It must not
-        // come back once its pages are in use again.
-        try environment.sync()
+        try file?.confirmMetaPages(directory.path)
         // LMDB finds the last commit by its lock file, which outlives the file that it was made for.
         guard try environment.read({ $0.commitNumber }) == file?.commitNumber else {
             throw JournalError.io(

@@ -63,9 +63,6 @@ final class Environment: @unchecked Sendable {
 
     deinit { mdb_env_close(handle) }
 
-    /// Writes to stable storage whatever of the file is not there yet.
-    func sync() throws(LMDBError) { try check(mdb_env_sync(handle, 1), "sync") }
-
     /// Frees the reader slots of processes that died.
     func clearDeadReaders() throws(LMDBError) {
         try check(mdb_reader_check(handle, nil), "mdb_reader_check")

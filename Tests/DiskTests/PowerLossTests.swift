@@ -22,10 +22,11 @@ import Testing
     }
 
     /// The same with a disk that fails now and then before the power goes: a failed sync loses what it was to write for
-    /// good, and what is acknowledged later must not rest on it.
-    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil))
-    func acknowledgedEventsSurviveAPowerCutAfterDiskErrors() throws {
-        var faults: [String] = []
+    /// good, and what is acknowledged later must not rest on it. Where LMDB can't take a commit back whose last write
+    /// failed, the file shows that commit to the next process, and the disk may not have it.
+    @Test(.enabled(if: environment["INGESTD_POWER_LOG"] == nil), arguments: [true, false])
+    func acknowledgedEventsSurviveAPowerCutAfterDiskErrors(commitsAreTakenBack: Bool) throws {
+        var faults = commitsAreTakenBack ? [] : ["1 back 5 0 -1"]
         for number in 1..<16 {
             let skip = number * Self.steps / 16
             faults.append("1 sync 5 \(skip) 1")
@@ -35,7 +36,7 @@ import Testing
         for number in 1..<6 { faults.append("1 meta 5 \(number * Self.steps / 16) 1") }
         let loss = try PowerLoss.record(seed: Self.seed &+ 1, steps: Self.steps, faults: faults)
         #expect(loss.failedOperations > 5)
-        try expectNoProblem(loss, Self.cutCount / 4)
+        try expectNoProblem(loss, Self.cutCount / 8)
     }
 
     /// The checks would notice if a sync were missing: the data's before the meta page, the meta page's own, or the

@@ -8,7 +8,8 @@
 // A line of the control file: GENERATION KIND ERRNO SKIP COUNT, for example "3 sync 5 0 1".
 //   GENERATION  any number; the counts start again when it changes
 //   KIND        write (through a plain descriptor), meta (a write through an O_DSYNC or O_SYNC descriptor: so LMDB
-//               writes its meta pages), sync
+//               writes its meta pages), back (a plain write of 100 to 511 bytes: so LMDB puts the former meta page back
+//               when writing a new one has failed), sync
 //   ERRNO       what the operation fails with; 0: only half of the bytes are written, which is how a file system
 //               says first that it is full
 //   SKIP        operations of this kind that pass first
@@ -38,7 +39,7 @@
 #define MAX_FILES 4096
 #define MAX_RULES 64
 
-enum kind { KIND_WRITE, KIND_META, KIND_SYNC };
+enum kind { KIND_WRITE, KIND_META, KIND_BACK, KIND_SYNC };
 
 // File number of each descriptor that is watched, plus 1.
 static uint32_t descriptors[MAX_DESCRIPTORS];
@@ -124,7 +125,10 @@ static void read_rules(void) {
         char kind[16];
         if (sscanf(line, "%ld %15s %ld %ld %ld", &rule.generation, kind, &rule.error, &rule.skip, &rule.count) != 5)
             die("malformed control file");
-        rule.kind = strcmp(kind, "write") == 0 ? KIND_WRITE : strcmp(kind, "meta") == 0 ? KIND_META : KIND_SYNC;
+        rule.kind = strcmp(kind, "write") == 0  ? KIND_WRITE
+                    : strcmp(kind, "meta") == 0 ? KIND_META
+                    : strcmp(kind, "back") == 0 ? KIND_BACK
+                                                : KIND_SYNC;
         if (count < rule_count && rules[count].generation == rule.generation) rule.seen = rules[count].seen;
         rules[count++] = rule;
     }
@@ -219,7 +223,10 @@ static ssize_t write_all(int descriptor, uint32_t file, const struct iovec *data
     off_t start = offset >= 0 ? offset : lseek(descriptor, 0, flags & O_APPEND ? SEEK_END : SEEK_CUR);
     struct iovec half = {NULL, 0};
     int error = 0;
-    int is_failing = !(flags & O_APPEND) && fails(is_synced ? KIND_META : KIND_WRITE, &error);
+    int is_short = count == 1 && data[0].iov_len >= 100 && data[0].iov_len < 512;
+    int is_failing =
+        !(flags & O_APPEND)
+        && (fails(is_synced ? KIND_META : KIND_WRITE, &error) || (!is_synced && is_short && fails(KIND_BACK, &error)));
     ssize_t result = -1;
     if (is_failing && error == 0) {
         half = (struct iovec){data[0].iov_base, data[0].iov_len / 2};
