@@ -58,7 +58,7 @@ final class Authorizer: Sendable {
     /// - Throws: `Problem`: 401 without a token, 403 with a wrong one or one that may not do this.
     func check(_ headers: HTTPFields, for purpose: Purpose) throws(Problem) {
         if isOpen(to: purpose) { return }
-        try check(secret: Self.bearerToken(headers[.authorization]), for: purpose)
+        try check(secret: Self.bearerToken(headers.value(.authorization)), for: purpose)
     }
 
     /// Checks a secret that came in another way.

@@ -13,8 +13,8 @@ struct ContentDescription: Equatable {
     /// - Throws: `Problem` 415, or 400 where CloudEvents' headers are wrong.
     init(_ headers: HTTPFields) throws(Problem) {
         mode = try ContentMode(headers)
-        coding = try headers[.contentEncoding].flatMap { value throws(Problem) in try Self.coding(value) }
-        length = headers[.contentLength].flatMap { Int($0) }
+        coding = try headers.value(.contentEncoding).flatMap { value throws(Problem) in try Self.coding(value) }
+        length = headers.value(.contentLength).flatMap { Int($0) }
     }
 
     /// - Parameter encoding: a list of codings in the order in which they were applied. `identity`, which stands for
@@ -50,7 +50,7 @@ enum ContentMode: Equatable {
 
     /// - Throws: `Problem` 415, or 400 where CloudEvents' headers are wrong.
     init(_ headers: HTTPFields) throws(Problem) {
-        let contentType = headers[.contentType]
+        let contentType = headers.value(.contentType)
         // Almost all requests: known as it stands, and no CloudEvent.
         if !BinaryCloudEvent.isMeant(by: headers) {
             self = try contentType.map { type throws(Problem) in try Self.mode(contentType: type) } ?? .events(.detect)

@@ -67,7 +67,7 @@ final class IngestRoute: Sendable {
         return Admission(
             stream: stream, content: content, query: query, idempotencyKey: try idempotencyKey(headers),
             traceparent: TraceParent(headers, content.mode),
-            expectsContinue: headers[.expect]?.lowercased() == "100-continue")
+            expectsContinue: headers.value(.expect)?.lowercased() == "100-continue")
     }
 
     /// `nil` without one, or while keys are not looked at.
@@ -234,7 +234,7 @@ extension IngestRoute {
         // A refusal is found once more, and answered, by those who answer all others.
         guard let admission = try? admit(headers, query: nil, stream: name, isDraining: isDraining),
             let length = admission.content.length, length <= Self.directBytes, admission.content.coding == nil,
-            admission.idempotencyKey == nil, headers[.expect] == nil
+            admission.idempotencyKey == nil, !headers.contains(.expect)
         else { return nil }
         return admission
     }

@@ -12,7 +12,7 @@ extension TraceParent {
     init?(_ headers: HTTPFields, _ mode: ContentMode) {
         if case .binaryCloudEvent = mode, let found = headers[Self.attribute].flatMap(TraceParent.init) {
             self = found
-        } else if let found = headers[Self.header].flatMap(TraceParent.init) {
+        } else if let found = headers.value(Self.header).flatMap(TraceParent.init) {
             self = found
         } else {
             return nil

@@ -38,7 +38,7 @@ final class RequestHandler: Sendable {
         guard request.method == .post, let path = request.path, path.utf8.starts(with: "/v1/events".utf8),
             !path.utf8.contains(where: { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") }),
             case .events(let stream) = Route(path: path),
-            request.headerFields[.accept].map({ AcceptHeader.allows("application/json", $0) }) ?? true
+            request.headerFields.value(.accept).map({ AcceptHeader.allows("application/json", $0) }) ?? true
         else { return nil }
         return ingest.admitDirectly(
             request.headerFields, stream: stream, isDraining: isDraining.load(ordering: .acquiring))
@@ -71,8 +71,8 @@ final class RequestHandler: Sendable {
         var answer = answer
         if let crossOrigin { crossOrigin.mark(&answer, for: headers) }
         if answer.closesConnection { answer.headers[.connection] = "close" }
-        answer.headers[.date] = date.now()
-        answer.headers[.contentLength] = String(answer.body.readableBytes)
+        answer.headers.append(HTTPField(name: .date, value: date.now()))
+        answer.headers.append(HTTPField(name: .contentLength, value: String(answer.body.readableBytes)))
         return HTTPResponse(status: answer.status, headerFields: answer.headers)
     }
 

@@ -62,6 +62,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
     }
 
     private let limits: ConnectionLimits
+    /// Where the encoder of answers stands.
+    private let encoder: ChannelHandlerContext
+    /// Its own; `nil` before and after its time in the pipeline.
+    private var context: ChannelHandlerContext?
     private var phase = Phase.opening
     /// Requests that are not answered; more than one if the client does not wait for answers (pipelining).
     private var openRequests = 0
@@ -87,11 +91,20 @@ final class ConnectionGuard: ChannelDuplexHandler {
     /// Runs while the client does not take what we send.
     private var stall: Scheduled<Void>?
 
-    init(limits: ConnectionLimits) { self.limits = limits }
+    init(limits: ConnectionLimits, encoder: ChannelHandlerContext) {
+        self.limits = limits
+        self.encoder = encoder
+    }
 
-    func handlerAdded(context: ChannelHandlerContext) { wait(limits.header, context) }
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        wait(limits.header, context)
+    }
 
-    func handlerRemoved(context: ChannelHandlerContext) { cancelTimers() }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        cancelTimers()
+        self.context = nil
+    }
 
     func channelInactive(context: ChannelHandlerContext) {
         cancelTimers()
@@ -225,6 +238,21 @@ final class ConnectionGuard: ChannelDuplexHandler {
                 waitForNext(context)
             }
         }
+    }
+
+    /// Writes an answer that is encoded already, in one piece: most of what a small answer costs otherwise is its way
+    /// through the handlers, part by part.
+    /// - Parameter answer: makes it; head and body, without `Connection`.
+    /// - Returns: false, without a call of `answer`, if the connection may end with this answer: then it is to be written
+    ///   like all others.
+    func write(encoded answer: () -> ByteBuffer) -> Bool {
+        guard let context, openRequests > 0, phase == .busy, !hasLastRequest, !closesAfterAnswer, !isStopping else {
+            return false
+        }
+        encoder.writeAndFlush(NIOAny(answer()), promise: nil)
+        openRequests -= 1
+        waitForNext(context)
+        return true
     }
 
     private func waitForNext(_ context: ChannelHandlerContext) {

@@ -39,6 +39,7 @@ final class DirectIngest: ChannelDuplexHandler {
     }
 
     private let requests: RequestHandler
+    private let connectionGuard: ConnectionGuard
     private var state = State.passing
     /// `nil` while passing.
     private var request: Request?
@@ -49,7 +50,10 @@ final class DirectIngest: ChannelDuplexHandler {
     private var isResuming = false
     private var wantsRead = false
 
-    init(_ requests: RequestHandler) { self.requests = requests }
+    init(_ requests: RequestHandler, _ connectionGuard: ConnectionGuard) {
+        self.requests = requests
+        self.connectionGuard = connectionGuard
+    }
 
     // MARK: What the client sends
 
@@ -151,9 +155,13 @@ final class DirectIngest: ChannelDuplexHandler {
         state = .passing
         // Nothing is taken from a client that is told to go away.
         if answer.closesConnection { waiting.removeAll() }
-        context.write(wrapOutboundOut(.head(head)), promise: nil)
-        context.write(wrapOutboundOut(.body(answer.body)), promise: nil)
-        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        let isWritten =
+            !answer.closesConnection && connectionGuard.write { head.encoded(with: answer.body) }
+        if !isWritten {
+            context.write(wrapOutboundOut(.head(head)), promise: nil)
+            context.write(wrapOutboundOut(.body(answer.body)), promise: nil)
+            context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        }
         if !isResuming { resume(context) }
     }
 
@@ -182,5 +190,24 @@ final class DirectIngest: ChannelDuplexHandler {
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         if case .end = unwrapOutboundIn(data) { passedRequests -= 1 }
         context.write(data, promise: promise)
+    }
+}
+
+extension HTTPResponse {
+    /// The bytes of HTTP/1.1 for it, body included. Its fields were checked when they were made.
+    fileprivate func encoded(with body: ByteBuffer) -> ByteBuffer {
+        var bytes = ByteBufferAllocator().buffer(capacity: 256 + body.readableBytes)
+        bytes.writeStaticString("HTTP/1.1 ")
+        bytes.writeString(status.description)
+        bytes.writeStaticString("\r\n")
+        for field in headerFields {
+            bytes.writeString(field.name.rawName)
+            bytes.writeStaticString(": ")
+            bytes.writeString(field.value)
+            bytes.writeStaticString("\r\n")
+        }
+        bytes.writeStaticString("\r\n")
+        bytes.writeImmutableBuffer(body)
+        return bytes
     }
 }

@@ -28,14 +28,16 @@ struct IngestChannel: HTTPChannelHandler {
             bounds.maxHeaderFieldSize = ConnectionLimits.headBytes
             bounds.maxHeaderListSize = ConnectionLimits.headBytes
             bounds.maxHeaderFieldCount = ConnectionLimits.headFields
-            try pipeline.addHandler(HTTPResponseEncoder())
+            let encoder = HTTPResponseEncoder()
+            try pipeline.addHandler(encoder)
             // What the decoder holds back is a part of a head, or what follows an Upgrade.
             try pipeline.addHandler(
                 ByteToMessageHandler(
                     HTTPRequestDecoder(limitConfiguration: bounds), maximumBufferSize: 4 * ConnectionLimits.headBytes))
-            try pipeline.addHandler(ConnectionGuard(limits: limits))
+            let connectionGuard = ConnectionGuard(limits: limits, encoder: try pipeline.context(handler: encoder))
+            try pipeline.addHandler(connectionGuard)
             try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: certificates != nil))
-            try pipeline.addHandler(DirectIngest(requests))
+            try pipeline.addHandler(DirectIngest(requests, connectionGuard))
             return try NIOAsyncChannel(
                 wrappingChannelSynchronously: channel, configuration: .init(isOutboundHalfClosureEnabled: true))
         }
