@@ -58,7 +58,7 @@ import Testing
                 answered.store(true, ordering: .sequentiallyConsistent)
                 return response
             }()
-            await server.intake.received(1)
+            try await server.intake.received(1)
             // The service has all the time to do wrong while it answers others.
             for _ in 0..<50 { #expect(try await server.get("/livez").status == 200) }
             let isTooEarly = answered.load(ordering: .sequentiallyConsistent)

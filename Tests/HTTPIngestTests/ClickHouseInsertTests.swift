@@ -25,7 +25,7 @@ import Testing
             server.intake.mode = .hold
             let connection = try await server.connect()
             try await connection.post(target(query: insert), rows)
-            await server.intake.received(1)
+            try await server.intake.received(1)
             server.intake.release()
             let response = try await connection.response()
             expectInserted(response, 2)

@@ -101,7 +101,7 @@ import Testing
             // The second one's rest is not late while the first is not answered.
             try await connection.post("/v1/events", "{}")
             try await connection.send("POST /v1/events HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n{")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             try await Task.sleep(for: .milliseconds(100))
             server.intake.mode = .accept
             server.intake.release()
@@ -151,7 +151,7 @@ import Testing
             server.intake.mode = .hold
             let connection = try await server.connect()
             try await connection.post("/v1/events", "{}")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             try await connection.send("what?\r\n\r\n")
             for _ in 0..<3 { #expect(try await server.get("/livez").status == 200) }
             server.intake.release()

@@ -60,7 +60,7 @@ import Testing
             server.intake.mode = .hold
             let connection = try await server.connect()
             try await connection.send(direct("{\"n\":1}") + chunked("{\"n\":2}") + direct("{\"n\":3}") + live)
-            await server.intake.received(1)
+            try await server.intake.received(1)
             // Other connections do not wait for it.
             #expect(try await server.get("/livez").status == 200)
             #expect(server.intake.records.count == 1)
@@ -77,7 +77,7 @@ import Testing
             server.intake.mode = .hold
             let connection = try await server.connect()
             try await connection.post("/v1/events", "{}")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             try await connection.finishSending()
             // The end has come once this one, sent later, is answered.
             #expect(try await server.get("/livez").status == 200)
@@ -134,7 +134,7 @@ import Testing
             server.intake.mode = .hold
             let connection = try await server.connect()
             try await connection.post("/v1/events", "{}")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             try await connection.reset()
             #expect(try await server.get("/livez").status == 200)
             server.intake.release()

@@ -3,6 +3,7 @@ import HTTPIngest
 import IngestCore
 import Logging
 import Synchronization
+import TestSupport
 import Testing
 
 /// An intake that keeps what it gets, and answers as the test says.
@@ -32,7 +33,6 @@ final class RecordingIntake: EventIntake {
         var records: [Record] = []
         var held: [@Sendable () -> Void] = []
         var nextSequence: UInt64 = 100
-        var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
     }
 
     private let state = Mutex(State())
@@ -46,14 +46,12 @@ final class RecordingIntake: EventIntake {
 
     func submit(_ submission: Submission) {
         let record = Record(submission)
-        let (answer, waiters) = state.withLock { state in
+        let answer = state.withLock { state in
             let first = state.nextSequence
             state.nextSequence += UInt64(record.payloads.count)
             let letters = UInt64(record.deadLetters.count)
             let receipt = Receipt(sequences: first..<state.nextSequence, deadLetters: 1..<(1 + letters))
             state.records.append(record)
-            let ready = state.waiters.filter { $0.count <= state.records.count }
-            state.waiters.removeAll { $0.count <= state.records.count }
             var answer: (@Sendable () -> Void)?
             switch state.mode {
             case .accept: answer = { submission.completion(.success(receipt)) }
@@ -61,9 +59,8 @@ final class RecordingIntake: EventIntake {
             case .refuse(let error): answer = { submission.completion(.failure(error)) }
             case .hold: state.held.append { submission.completion(.success(receipt)) }
             }
-            return (answer, ready)
+            return answer
         }
-        for waiter in waiters { waiter.continuation.resume() }
         answer?()
     }
 
@@ -77,15 +74,8 @@ final class RecordingIntake: EventIntake {
     }
 
     /// Waits until so many submissions have come.
-    func received(_ count: Int) async {
-        await withCheckedContinuation { continuation in
-            let isThere = state.withLock { state in
-                if state.records.count >= count { return true }
-                state.waiters.append((count, continuation))
-                return false
-            }
-            if isThere { continuation.resume() }
-        }
+    func received(_ count: Int) async throws {
+        try await eventually("\(count) submissions have come") { records.count >= count }
     }
 }
 

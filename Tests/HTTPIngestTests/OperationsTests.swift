@@ -57,7 +57,7 @@ import Testing
             server.intake.mode = .hold
             let old = try await server.connect()
             try await old.post("/v1/events", "{}")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             server.service.beginDraining()
             let connection = try await server.connect()
             try await connection.post("/v1/events", "{}")
@@ -84,7 +84,7 @@ import Testing
             _ = try await idle.response()
             let busy = try await server.connect()
             try await busy.post("/v1/events", "{}")
-            await server.intake.received(1)
+            try await server.intake.received(1)
             let isStopped = Atomic(false)
             async let stop: Void = {
                 try await server.service.stop()
