@@ -36,7 +36,7 @@ import Testing
         for number in 1..<6 { faults.append("1 meta 5 \(number * Self.steps / 16) 1") }
         let loss = try PowerLoss.record(seed: Self.seed &+ 1, steps: Self.steps, faults: faults)
         #expect(loss.failedOperations > 5)
-        try expectNoProblem(loss, Self.cutCount / 8)
+        try expectNoProblem(loss, Self.cutCount / 4)
     }
 
     /// The checks would notice if a sync were missing: the data's before the meta page, the meta page's own, or the

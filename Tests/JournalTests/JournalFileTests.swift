@@ -24,6 +24,27 @@ import Testing
         return try #require(errors.first)
     }
 
+    /// A process that is just being started has copies of all descriptors: the lock must not live as long as they do.
+    @Test func aClosedJournalIsFreeWhileACopyOfItsLockIsOpen() throws {
+        let folder = try TemporaryDirectory("lock")
+        var copy: CInt = -1
+        do {
+            let directory = try JournalDirectory(exclusive: folder.path)
+            for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+                let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/" + name)
+                // Others' descriptors come and go meanwhile.
+                if target?.hasSuffix(folder.path.split(separator: "/").last! + "/ingestd.lock") == true {
+                    copy = dup(try #require(CInt(name)))
+                }
+            }
+            #expect(throws: JournalError.self) { try JournalDirectory(exclusive: folder.path) }
+            withExtendedLifetime(directory) {}
+        }
+        #expect(copy >= 0)
+        defer { close(copy) }
+        _ = try JournalDirectory(exclusive: folder.path)
+    }
+
     /// A closed journal of several megabytes.
     private func journal() async throws -> JournalFixture {
         let fixture = try JournalFixture()
