@@ -97,6 +97,10 @@ struct Endpoint {
     var state = State.unknown
     /// Whether it was said in the log that the server has no deduplication token.
     var warnedOfDuplicates = false
+    /// Whether it was said in the log that rows can't be looked up there.
+    var warnedOfLookups = false
+    /// Longest time for looking rows up; with the bundled schema it takes milliseconds.
+    private static let lookupSeconds = 30
 
     /// The address of an INSERT.
     func insertURL(
@@ -109,6 +113,9 @@ struct Endpoint {
         }
         return text
     }
+
+    /// The address of the question whether a batch's rows are there.
+    var lookupURL: String { "\(url.base)/?wait_end_of_query=1&max_execution_time=\(Self.lookupSeconds)" }
 
     /// The address of the question what the server can do.
     var capabilityURL: String {

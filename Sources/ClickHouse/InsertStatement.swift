@@ -19,12 +19,7 @@ enum InsertStatement {
     static func text(
         table: String, database: String, rowMode: RowMode, takesPatterns: Bool
     ) throws(InvalidTable) -> String {
-        let parts = table.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        let name = parts.count == 2 ? parts : [database, table]
-        guard name.allSatisfy(isIdentifier) else {
-            throw InvalidTable(
-                message: "'\(table)' in database '\(database)' is no table's name; expected table or database.table")
-        }
+        let name = try qualifiedName(table: table, database: database)
         let columns =
             switch rowMode {
             case .envelope:
@@ -32,7 +27,20 @@ enum InsertStatement {
                     + (takesPatterns ? ", COLUMNS('^traceparent$'))" : ")")
             case .flat: ""
             }
-        return "INSERT INTO \(quoted(name[0])).\(quoted(name[1]))\(columns) FORMAT JSONEachRow"
+        return "INSERT INTO \(quoted(name.database)).\(quoted(name.table))\(columns) FORMAT JSONEachRow"
+    }
+
+    /// The two parts of a table's name.
+    static func qualifiedName(
+        table: String, database: String
+    ) throws(InvalidTable) -> (database: String, table: String) {
+        let parts = table.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        let name = parts.count == 2 ? (parts[0], parts[1]) : (database, table)
+        guard isIdentifier(name.0), isIdentifier(name.1) else {
+            throw InvalidTable(
+                message: "'\(table)' in database '\(database)' is no table's name; expected table or database.table")
+        }
+        return name
     }
 
     /// Whether `name` can be quoted: not empty, no control characters.

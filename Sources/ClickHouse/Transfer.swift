@@ -13,6 +13,8 @@ final class Transfer {
         case capabilities
         /// Sends a batch.
         case insert(PendingInsert)
+        /// Asks whether the rows of a batch are there.
+        case lookup(PendingInsert, RowLookup)
     }
 
     /// The largest buffer that curl takes is 2 MiB; each read callback fills one, and it becomes one chunk.
@@ -28,10 +30,13 @@ final class Transfer {
     /// Position of the endpoint that it goes to.
     private(set) var endpoint = 0
     private(set) var purpose = Purpose.capabilities
+    /// Whether curl has sent the request twice by itself.
+    private(set) var wasSentTwice = false
     private let requestTimeout: Duration
     private let insertHeaders: HeaderList
     private let compressedInsertHeaders: HeaderList
     private let queryHeaders: HeaderList
+    private let lookupHeaders: HeaderList
     private let errorText: UnsafeMutablePointer<CChar>
 
     init(configuration: ClickHouseConfiguration) {
@@ -42,6 +47,7 @@ final class Transfer {
         var credentials = ["X-ClickHouse-User: \(configuration.user)"]
         if !configuration.password.isEmpty { credentials.append("X-ClickHouse-Key: \(configuration.password)") }
         queryHeaders = HeaderList(credentials)
+        lookupHeaders = HeaderList(credentials + ["Expect:", "Content-Type: text/plain"])
         // curl would ask whether it may send (`Expect: 100-continue`) and wait for an answer.
         let insert = credentials + ["Transfer-Encoding: chunked", "Expect:", "Content-Type: application/x-ndjson"]
         insertHeaders = HeaderList(insert)
@@ -68,11 +74,21 @@ final class Transfer {
     func prepareInsert(_ insert: PendingInsert, endpoint index: Int, url: String, compresses: Bool) {
         prepare(.insert(insert), endpoint: index, url: url)
         body.start(insert.request, compresses: compresses)
+        check(ccurl_set_pointer(handle, CURLOPT_POSTFIELDS, nil))
         set(CURLOPT_POST, 1)
         set(CURLOPT_TIMEOUT_MS, requestTimeout.wholeMilliseconds)
         set(CURLOPT_POSTFIELDSIZE, -1)
         let headers = compresses ? compressedInsertHeaders : insertHeaders
         check(ccurl_set_list(handle, CURLOPT_HTTPHEADER, headers.list))
+    }
+
+    /// Prepares the question whether a batch's rows are there.
+    func prepareLookup(_ lookup: RowLookup, of insert: PendingInsert, endpoint index: Int, url: String) {
+        prepare(.lookup(insert, lookup), endpoint: index, url: url)
+        set(CURLOPT_POSTFIELDSIZE, lookup.statement.utf8.count)
+        check(ccurl_set_string(handle, CURLOPT_COPYPOSTFIELDS, lookup.statement))
+        set(CURLOPT_TIMEOUT_MS, requestTimeout.wholeMilliseconds)
+        check(ccurl_set_list(handle, CURLOPT_HTTPHEADER, lookupHeaders.list))
     }
 
     /// Lets go of what was sent.
@@ -127,6 +143,7 @@ final class Transfer {
         endpoint = index
         answer.reset()
         unreadable = nil
+        wasSentTwice = false
         errorText[0] = 0
         check(ccurl_set_string(handle, CURLOPT_URL, url))
     }
@@ -173,6 +190,11 @@ final class Transfer {
         }
     }
 
+    fileprivate func sendsAgain() {
+        wasSentTwice = true
+        body.rewind()
+    }
+
     fileprivate func receivedHeader(_ line: UnsafeRawBufferPointer) { answer.appendHeader(line) }
 
     fileprivate func receivedBody(_ bytes: UnsafeRawBufferPointer) { answer.appendBody(bytes) }
@@ -188,7 +210,7 @@ private let onRead: @convention(c) (UnsafeMutablePointer<CChar>?, Int, Int, Unsa
 /// `CURLOPT_SEEKFUNCTION`: curl found a kept connection dead before an answer came, and sends all of it on a new one.
 private let onSeek: @convention(c) (UnsafeMutableRawPointer?, curl_off_t, CInt) -> CInt = { context, offset, origin in
     guard offset == 0, origin == 0 else { return CURL_SEEKFUNC_CANTSEEK }
-    Unmanaged<Transfer>.fromOpaque(context!).takeUnretainedValue().body.rewind()
+    Unmanaged<Transfer>.fromOpaque(context!).takeUnretainedValue().sendsAgain()
     return CURL_SEEKFUNC_OK
 }
 

@@ -8,10 +8,24 @@ final class PendingInsert {
     let request: InsertRequest
     /// Endpoints that were tried in vain.
     var triedEndpoints = 0
+    /// The token that it is sent under: the request's, or one that no server can know.
+    private(set) var token: String
+    /// Whether a success can be that of an earlier attempt, whose rows may not be there (`RowLookup`).
+    private(set) var isRepeated: Bool
+    /// Whether it was sent under a token that the server keeps.
+    var isDeduplicated = false
     private var isCompleted = false
 
     init(_ request: InsertRequest) {
         self.request = request
+        token = request.token
+        isRepeated = request.isRepeated
+    }
+
+    /// Has it sent under a token of its own. Not again the same: nobody could tell whether its rows got in then.
+    func renew() {
+        token = "\(request.token)-again-\(String(UInt64.random(in: .min ... .max), radix: 16))"
+        isRepeated = false
     }
 
     func complete(_ outcome: InsertOutcome) {
@@ -28,6 +42,9 @@ final class PendingInsert {
 /// to the next endpoint at once; after any other passing failure the next batches go there, and this one is reported:
 /// when and how to send it again is the flusher's decision.
 final class TransferLoop {
+    /// A table that is too large to be looked through in time stays so.
+    private static let timeoutExceeded = 159
+
     private let configuration: ClickHouseConfiguration
     private let classes: ErrorClasses
     private let queue: RequestQueue
@@ -112,11 +129,12 @@ final class TransferLoop {
             return
         }
         let endpoint = endpoints[current]
+        insert.isDeduplicated = capabilities.hasDeduplicationToken
         let transfer = idle.popLast() ?? Transfer(configuration: configuration)
         transfer.prepareInsert(
             insert, endpoint: current,
             url: endpoint.insertURL(
-                statement: statement, token: insert.request.token, rowMode: configuration.rowMode,
+                statement: statement, token: insert.token, rowMode: configuration.rowMode,
                 capabilities: capabilities),
             compresses: endpoint.compresses(configuration.compression, capabilities))
         add(transfer)
@@ -139,6 +157,7 @@ final class TransferLoop {
             switch purpose {
             case .capabilities: finishCapabilities(transfer, result)
             case .insert(let insert): finishInsert(insert, transfer, result)
+            case .lookup(let insert, let lookup): finishLookup(lookup, of: insert, transfer, result)
             }
             transfer.finish()
             idle.append(transfer)
@@ -217,7 +236,12 @@ final class TransferLoop {
         let failure: InsertFailure
         if result == CURLE_OK && answer.isInsertSuccess && transfer.body.isComplete {
             queue.noteSuccess()
-            insert.complete(.inserted)
+            let isDoubtful = insert.isDeduplicated && (insert.isRepeated || transfer.wasSentTwice)
+            if isDoubtful && configuration.rowMode == .envelope {
+                lookUp(insert, at: index)
+            } else {
+                insert.complete(.inserted)
+            }
             return
         } else if result == CURLE_OK && answer.isInsertSuccess {
             failure = InsertFailure(
@@ -239,6 +263,69 @@ final class TransferLoop {
                 return
             }
         }
+        insert.complete(.failed(failure))
+    }
+
+    /// Asks the server that has just confirmed a batch whether its rows are there.
+    private func lookUp(_ insert: PendingInsert, at index: Int) {
+        let lookup: RowLookup
+        do {
+            lookup = try RowLookup(insert.request, database: configuration.database)
+        } catch {
+            let damaged = (error as? DamagedEntry).map { InsertOutcome.damaged($0) }
+            insert.complete(damaged ?? .unreadable(ServerAnswer.bounded("\(error)")))
+            return
+        }
+        let transfer = idle.popLast() ?? Transfer(configuration: configuration)
+        transfer.prepareLookup(lookup, of: insert, endpoint: index, url: endpoints[index].lookupURL)
+        add(transfer)
+    }
+
+    private func finishLookup(
+        _ lookup: RowLookup, of insert: PendingInsert, _ transfer: Transfer, _ result: CURLcode
+    ) {
+        let index = transfer.endpoint
+        let answer = transfer.answer
+        guard result == CURLE_OK && answer.isComplete else {
+            return failLookup(of: insert, transfer.networkFailure(result), at: index)
+        }
+        let isSuccess = answer.status == 200 && answer.headerCode == nil
+        switch isSuccess ? lookup.finding(answer.body) : .unclear {
+        case .believed: insert.complete(.inserted)
+        case .missing(let count):
+            insert.renew()
+            log.write(
+                .clickHouseRowsMissing,
+                "ClickHouse took a repeated batch for inserted and does not have its rows: it is inserted again",
+                [
+                    "url": "\(endpoints[index].url.base)", "table": "\(insert.request.table)",
+                    "token": "\(insert.request.token)", "missing_in_sample": "\(count)",
+                ])
+            waiting.append(insert)
+        case .unclear:
+            let failure = answer.failure(classes)
+            if failure.failureClass == .transient && failure.clickHouseCode != Self.timeoutExceeded {
+                return failLookup(of: insert, failure, at: index)
+            }
+            // Whoever may not read has to believe.
+            if !endpoints[index].warnedOfLookups {
+                endpoints[index].warnedOfLookups = true
+                log.write(
+                    .clickHouseRowsUnchecked,
+                    "whether the rows of a repeated batch are there can't be found out; GRANT SELECT on the table",
+                    [
+                        "url": "\(endpoints[index].url.base)", "table": "\(insert.request.table)",
+                        "error": "\(failure.summary)",
+                    ])
+            }
+            insert.complete(.inserted)
+        }
+    }
+
+    private func failLookup(of insert: PendingInsert, _ failure: InsertFailure, at index: Int) {
+        note(failure, at: index)
+        if case .known = endpoints[index].state { endpoints[index].state = .unknown }
+        if failure.failureClass == .transient { moveOn(from: index) }
         insert.complete(.failed(failure))
     }
 
@@ -265,7 +352,10 @@ final class TransferLoop {
         let transfers = Array(running.values)
         for transfer in transfers {
             _ = remove(transfer.handle)
-            if case .insert(let insert) = transfer.purpose { insert.complete(RequestQueue.shuttingDown) }
+            switch transfer.purpose {
+            case .capabilities: break
+            case .insert(let insert), .lookup(let insert, _): insert.complete(RequestQueue.shuttingDown)
+            }
             transfer.finish()
         }
         for insert in waiting { insert.complete(RequestQueue.shuttingDown) }

@@ -64,6 +64,8 @@ public struct InsertRequest: Sendable {
     public let token: String
     /// Number of events.
     public let rowCount: Int
+    /// Whether an earlier attempt may have reached the destination, so that its success now has to be looked at twice.
+    public let isRepeated: Bool
     /// Opens a reader at the batch's first event; called once per attempt, on the destination's thread.
     public let makeReader: @Sendable () throws -> any EventReader
     /// Called exactly once, on the destination's thread; must not block.
@@ -71,12 +73,14 @@ public struct InsertRequest: Sendable {
 
     /// Collects the parts.
     public init(
-        table: String, token: String, rowCount: Int, makeReader: @escaping @Sendable () throws -> any EventReader,
+        table: String, token: String, rowCount: Int, isRepeated: Bool = false,
+        makeReader: @escaping @Sendable () throws -> any EventReader,
         completion: @escaping @Sendable (InsertOutcome) -> Void
     ) {
         self.table = table
         self.token = token
         self.rowCount = rowCount
+        self.isRepeated = isRepeated
         self.makeReader = makeReader
         self.completion = completion
     }

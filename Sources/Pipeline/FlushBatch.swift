@@ -56,6 +56,8 @@ struct FlushBatch {
     var shapeFailures = 0
     /// Whether an attempt without a clear answer may have inserted it, so that it should keep its token.
     var mayHaveArrived = false
+    /// Whether these very events were sent under their token before, in vain.
+    var hasFailed = false
     var loss: Loss?
 
     init(

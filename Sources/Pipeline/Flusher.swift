@@ -235,6 +235,7 @@ final class Flusher: Sendable {
             flusher.destination.insert(
                 InsertRequest(
                     table: tables[stream] ?? "", token: token, rowCount: sequences.count,
+                    isRepeated: machines[stream]?.isRepeated(sequences) ?? false,
                     makeReader: { try journal.reader(stream, sequences) },
                     completion: { outcome in
                         mailbox.send(.sent(stream, sequences, outcome, nanoseconds: MonotonicClock.now - start))

@@ -248,6 +248,7 @@ struct StreamFlusher {
             collectDone()
         case .failed(let failure):
             batches[index].state = .ready
+            batches[index].hasFailed = true
             switch failure.failureClass {
             case .transient:
                 batches[index].mayHaveArrived = true
@@ -454,6 +455,11 @@ struct StreamFlusher {
     /// Whether draining is over: done, or given up.
     var isDrained: Bool {
         isEmpty || (isDraining && sendingCount == 0 && !isAdvancing && (sendMode == .givenUp || storeFull != nil))
+    }
+
+    /// Whether an earlier attempt at the batch, in this process or an earlier one, may have reached the server.
+    func isRepeated(_ sequences: Range<UInt64>) -> Bool {
+        index(of: sequences).map { batches[$0].hasFailed || batches[$0].mayHaveArrived } ?? false
     }
 
     /// Batches on their way.

@@ -25,6 +25,8 @@ public enum LoggedEvent: String, Sendable, CaseIterable {
     case clickHouseInsertFailed = "clickhouse.insert_failed"
     case clickHouseEndpointChanged = "clickhouse.endpoint_changed"
     case clickHouseWithoutDeduplication = "clickhouse.without_deduplication"
+    case clickHouseRowsMissing = "clickhouse.rows_missing"
+    case clickHouseRowsUnchecked = "clickhouse.rows_unchecked"
 
     case deadLetterRefused = "dead_letter.refused"
     case deadLetterForwardingFailed = "dead_letter.forwarding_failed"
@@ -112,6 +114,10 @@ public enum LoggedEvent: String, Sendable, CaseIterable {
         case .clickHouseEndpointChanged: Definition(.warning, "Another server of CLICKHOUSE_URL is used from now on.")
         case .clickHouseWithoutDeduplication:
             Definition(.warning, "The server knows no deduplication tokens: retries can leave copies of rows.")
+        case .clickHouseRowsMissing:
+            Definition(.warning, "The server confirmed a repeated batch without having its rows; it is inserted again.")
+        case .clickHouseRowsUnchecked:
+            Definition(.warning, "The server does not let the service look for the rows of a repeated batch.")
         case .deadLetterRefused:
             Definition(.error, "The dead-letter topic will never take this letter; it is kept in the journal.")
         case .deadLetterForwardingFailed: Definition(.warning, "The topic can't be reached; letters are sent again.")

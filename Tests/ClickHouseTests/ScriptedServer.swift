@@ -101,6 +101,11 @@ final class ScriptedServer: Sendable {
             if head.lowercased().contains("transfer-encoding: chunked") {
                 guard let body = readChunks(client, &buffer) else { break }
                 request.body = body
+            } else if let length = Self.contentLength(lines) {
+                while buffer.count < length, readMore(client, &buffer) {}
+                guard buffer.count >= length else { break }
+                request.body = Array(buffer.prefix(length))
+                buffer.removeFirst(length)
             }
             switch reply {
             case .early: continue
@@ -114,6 +119,11 @@ final class ScriptedServer: Sendable {
             }
         }
         shutdown(client, CInt(SHUT_RDWR))
+    }
+
+    private static func contentLength(_ headers: [String]) -> Int? {
+        headers.first { $0.lowercased().hasPrefix("content-length:") }
+            .flatMap { $0.split(separator: " ").last.flatMap { Int($0) } }
     }
 
     private func write(_ client: CInt, _ text: String) {

@@ -12,6 +12,7 @@ final class ScriptedDestination: InsertDestination {
     struct Insert: Sendable, Equatable {
         let token: String
         let payloads: [String]
+        let isRepeated: Bool
     }
 
     let inserts = Mutex<[Insert]>([])
@@ -45,7 +46,9 @@ final class ScriptedDestination: InsertDestination {
                     rowHint: row + 1)
                 return request.completion(.failed(failure))
             }
-            inserts.withLock { $0.append(Insert(token: request.token, payloads: payloads)) }
+            inserts.withLock {
+                $0.append(Insert(token: request.token, payloads: payloads, isRepeated: request.isRepeated))
+            }
             if let failureClass = failure.withLock({ $0 }) {
                 request.completion(.failed(InsertFailure(failureClass: failureClass, message: "scripted")))
             } else {
@@ -136,6 +139,10 @@ final class ScriptedDestination: InsertDestination {
         #expect(await second.pipeline.drain(timeout: .seconds(30)))
         let again = second.destination.inserts.withLock { Dictionary($0.map { ($0.token, $0.payloads) }) { $1 } }
         for (token, payloads) in sent { #expect(again[token] == payloads) }
+        // What was sealed may have been sent; the last event was not even sealed.
+        let inserts = second.destination.inserts.withLock { $0 }
+        #expect(inserts.filter { sent[$0.token] != nil }.allSatisfy(\.isRepeated))
+        #expect(inserts.contains { $0.payloads.contains("{\"n\":30}") && !$0.isRepeated })
         #expect(again.values.flatMap { $0 }.sorted() == (0..<31).map { "{\"n\":\($0)}" }.sorted())
         second.stop()
     }

@@ -142,6 +142,8 @@ extension [StreamFlusher.Action] {
         #expect(actions.sends == [1..<4, 4..<30])
         // Only what follows is sealed anew.
         #expect(actions.seals == [30..<40])
+        // Whoever sealed them may have sent them.
+        #expect([1..<4, 4..<30, 30..<40].map(script.machine.isRepeated) == [true, true, false])
         script.finish(1..<4)
         script.finish(4..<30)
         #expect(script.settle().sends == [30..<40])
@@ -166,9 +168,11 @@ extension [StreamFlusher.Action] {
         var script = FlusherScript()
         script.append(10)
         #expect(script.settle().sends == [1..<11])
+        #expect(!script.machine.isRepeated(1..<11))
         script.append(5)
         script.finish(1..<11, .transient)
         #expect(script.settle().sends == [])
+        #expect(script.machine.isRepeated(1..<11))
         script.pass(0.2)
         #expect(script.settle() == [.send(1..<11, attempt: 2)])
         script.finish(1..<11, .transient)

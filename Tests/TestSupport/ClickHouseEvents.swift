@@ -133,12 +133,13 @@ public final class ClickHouseTestBatch: @unchecked Sendable {
 extension InsertDestination {
     /// Inserts a batch and waits for its outcome.
     public func insert(
-        _ batch: ClickHouseTestBatch, into table: String, token: String, failsAfter: Int? = nil
+        _ batch: ClickHouseTestBatch, into table: String, token: String, failsAfter: Int? = nil,
+        isRepeated: Bool = false
     ) async -> InsertOutcome {
         await withCheckedContinuation { continuation in
             insert(
                 InsertRequest(
-                    table: table, token: token, rowCount: batch.rowCount,
+                    table: table, token: token, rowCount: batch.rowCount, isRepeated: isRepeated,
                     makeReader: { batch.makeReader(failsAfter: failsAfter) },
                     completion: { continuation.resume(returning: $0) }))
         }
