@@ -141,7 +141,7 @@ final class ScriptedDestination: InsertDestination {
         for (token, payloads) in sent { #expect(again[token] == payloads) }
         // What was sealed may have been sent; the last event was not even sealed.
         let inserts = second.destination.inserts.withLock { $0 }
-        #expect(inserts.filter { sent[$0.token] != nil }.allSatisfy(\.isRepeated))
+        #expect(inserts.filter { sent[$0.token] != nil }.allSatisfy { $0.isRepeated })
         #expect(inserts.contains { $0.payloads.contains("{\"n\":30}") && !$0.isRepeated })
         #expect(again.values.flatMap { $0 }.sorted() == (0..<31).map { "{\"n\":\($0)}" }.sorted())
         second.stop()
