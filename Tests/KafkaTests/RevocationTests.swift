@@ -7,9 +7,13 @@ import Testing
 
 /// What happens to partitions that are taken away, in order and otherwise.
 @Suite struct RevocationTests {
-    /// A member that has taken, and not flushed, ten events of each of two partitions, and another that comes.
+    /// A member that has taken, and not flushed, ten events of each of two partitions, and another that comes. The mock's
+    /// coordinator takes the first one's commits meanwhile, as Kafka's does.
     private func rigs() throws -> (Rig, Rig) {
-        let rig = try Rig(partitions: 2)
+        let mock = try KafkaMock(brokerCount: 2)
+        try mock.createTopic(Rig.topic, partitions: 2)
+        try mock.slowCoordinator(of: "group", topic: Rig.topic, partitions: 2)
+        let rig = Rig(mock)
         for partition: Int32 in 0..<2 {
             try rig.produce(numbered(0..<10), partition: partition)
             rig.ledger.setSettled(false, Rig.partition(partition))
